@@ -1,0 +1,103 @@
+//! Writes batches to the standby, each exactly once.
+//!
+//! ```text
+//! Batch -> Writer (guard, lost answers, waiting) -> Standby (one request) -> etcd
+//! ```
+//!
+//! [`Standby`] is the seam: [`Etcd`] is the real one, tests have a fake that can lose any answer.
+
+mod contact;
+mod etcd;
+mod failure;
+mod writer;
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+pub use contact::{Contact, ContactError, first_contact};
+pub use etcd::{Etcd, Options};
+pub use failure::Failure;
+pub use writer::{Error, Position, Writer, Written};
+
+use crate::ids::ClusterId;
+use crate::plan::{Nested, Write};
+
+/// One transaction: if the guard holds, the checkpoint and all writes, else nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transaction {
+    /// What must hold.
+    pub guard: Guard,
+    /// The checkpoint's key.
+    pub checkpoint_key: Bytes,
+    /// The checkpoint's new value.
+    pub checkpoint: Bytes,
+    /// The writes, arranged for the standby's limit with one place left for the checkpoint.
+    pub writes: Vec<Nested<Write>>,
+}
+
+/// The condition of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The checkpoint was last written in this revision of the standby.
+    WrittenAt(i64),
+    /// There is no checkpoint, and no key but reserved ones.
+    NothingThere,
+}
+
+/// What the standby answered to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Applied, in this revision.
+    Applied(i64),
+    /// The guard did not hold; nothing was written.
+    GuardFailed,
+}
+
+/// A value read from the standby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub value: Bytes,
+    /// The revision that wrote it.
+    pub mod_revision: i64,
+}
+
+/// What a standby says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its current revision.
+    pub revision: i64,
+}
+
+/// The public client API of one etcd cluster, as far as replication needs it. Each call is one
+/// attempt with a deadline; the caller decides what to do about a failure.
+pub trait Standby: Send {
+    /// Tries to apply a transaction, once.
+    fn write(
+        &mut self,
+        transaction: &Transaction,
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+
+    /// Reads one key, linearizably.
+    fn read(&mut self, key: &Bytes)
+    -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;
+
+    /// Asks who it is, linearizably, so an answer also shows that it has a quorum.
+    fn about(&mut self) -> impl Future<Output = Result<About, Failure>> + Send;
+
+    /// Up to `limit` keys that are not reserved, to show what lies in a standby that should be
+    /// empty.
+    fn foreign_keys(
+        &mut self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Bytes>, Failure>> + Send;
+
+    /// Finds the longest operation list that it takes, its `--max-txn-ops`.
+    fn txn_ops_max(&mut self) -> impl Future<Output = Result<usize, Failure>> + Send;
+
+    /// An attempt failed in a way that another endpoint may not.
+    fn try_another_endpoint(&mut self);
+}
