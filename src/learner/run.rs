@@ -1,0 +1,305 @@
+//! The learner's task: feeds the node, sends what it says, hands committed entries on. IO.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::inlet::Inlet;
+use super::lag::LagClock;
+use super::membership::MemberChange;
+use super::node::{Error, Event, Handout};
+use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
+use crate::peer::{Inbound, Inbox, Transport};
+
+/// The learner with everything it talks to.
+#[derive(Debug)]
+pub struct Learner {
+    us: MemberId,
+    inlet: Inlet,
+    inbox: Inbox,
+    transport: Transport,
+    /// Not bounded in number: what is in it counts against the inlet's limit in bytes until it is
+    /// durable.
+    handouts: mpsc::UnboundedSender<Vec<Handout>>,
+    durable: watch::Receiver<RaftIndex>,
+    view: watch::Sender<View>,
+    lag: LagClock,
+    /// Members whose appends we do not read now, and since when.
+    detached: BTreeMap<MemberId, Instant>,
+}
+
+/// What the learner shows of itself.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Last index received.
+    pub received: RaftIndex,
+    /// Last index that is committed and held here.
+    pub committed: RaftIndex,
+    /// Highest commit index that a leader spoke of.
+    pub leader_commit: RaftIndex,
+    /// Everything up to here is durable in the standby.
+    pub durable: RaftIndex,
+    /// Highest index acknowledged to a leader.
+    pub acknowledged: RaftIndex,
+    /// The current leader, if one was heard in this term.
+    pub leader: Option<MemberId>,
+    /// The current term.
+    pub term: Term,
+    /// When a leader was last heard.
+    pub last_heard: Option<Instant>,
+    /// Since when the standby lacks an entry that is known to be committed.
+    pub behind_since: Option<Instant>,
+    /// Bytes received and not yet durable.
+    pub held_bytes: usize,
+    /// What was not stepped.
+    pub counts: super::inlet::Counts,
+    /// Somebody made us a voter of the primary.
+    pub is_voter: bool,
+}
+
+/// How the learner ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// It was told to.
+    #[error("stopped")]
+    Stopped,
+    /// We are no member of the primary any more.
+    #[error("this member was removed from the primary ({0})")]
+    Removed(String),
+    /// raft cannot go on.
+    #[error(transparent)]
+    Raft(#[from] Error),
+    /// The leader's log no longer reaches back to where we are.
+    #[error(
+        "leader {leader} offers a snapshot at index {index}, as its log no longer holds the entries \
+         behind {received}; this version cannot install snapshots: remove this member and start a \
+         new stream into an empty standby, on a primary whose log still begins at 1 (etcd 3.6 and \
+         later cut theirs for good after about 100 entries)"
+    )]
+    SnapshotOffered {
+        /// Who.
+        leader: MemberId,
+        /// The snapshot's index.
+        index: RaftIndex,
+        /// Our last index.
+        received: RaftIndex,
+    },
+    /// The primary speaks of something that we do not know.
+    #[error("member {from} sends something that this version does not know: {what}; upgrade")]
+    Unknown {
+        /// Who.
+        from: MemberId,
+        /// What.
+        what: String,
+    },
+    /// Something in the process ended before.
+    #[error("the rest of the process has ended")]
+    Alone,
+}
+
+/// How long a leader waits for answers at most because its stream is not read yet. A leader that is
+/// answered before sends its backlog by POST, which drops what exceeds 64 messages and starts over.
+const DETACHED_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Messages taken from the inbox before anything else gets its turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+impl Learner {
+    /// A learner that has not begun.
+    #[must_use]
+    pub fn new(
+        us: MemberId,
+        inlet: Inlet,
+        peer: (Inbox, Transport),
+        handouts: mpsc::UnboundedSender<Vec<Handout>>,
+        durable: watch::Receiver<RaftIndex>,
+        view: watch::Sender<View>,
+    ) -> Self {
+        let lag = LagClock::new(inlet.node.durable());
+        let (inbox, transport) = peer;
+        Self {
+            us,
+            inlet,
+            inbox,
+            transport,
+            handouts,
+            durable,
+            view,
+            lag,
+            detached: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until it cannot go on; mutes the transport at every end but a stop.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe; use `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> End {
+        let end = loop {
+            match self.turn(&stop).await {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        if !matches!(end, End::Stopped) {
+            // Nothing may be said any more: an answer could be a false promise, and a leader that
+            // offers a snapshot would offer it with every heartbeat.
+            self.transport.set_muted(true);
+        }
+        self.publish();
+        end
+    }
+
+    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {
+        let timeout = self
+            .inlet
+            .poll_timeout()
+            .map(tokio::time::Instant::from_std);
+        let sleep = async {
+            match timeout {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Err(End::Stopped),
+            inbound = self.inbox.recv() => {
+                let mut next = Some(inbound.ok_or(End::Alone)?);
+                for _ in 0..MESSAGES_PER_TURN {
+                    let Some(inbound) = next.take().or_else(|| self.inbox.try_recv()) else {
+                        break;
+                    };
+                    self.take_in(inbound)?;
+                }
+            }
+            changed = self.durable.changed() => changed.map_err(|_| End::Alone)?,
+            () = sleep => {}
+        }
+        let now = Instant::now();
+        if let Some(dropped) = self.inbox.take_dropped() {
+            self.inlet.handle_dropped(now, &dropped.as_message(self.us));
+        }
+        let durable = *self.durable.borrow_and_update();
+        if durable > self.inlet.node.durable() {
+            self.inlet.handle_durable(now, durable)?;
+            self.transport.set_acknowledgeable(durable);
+        }
+        self.inlet.handle_timeout(now)?;
+        self.give_out(now)
+    }
+
+    fn take_in(&mut self, inbound: Inbound) -> Result<(), End> {
+        match inbound {
+            Inbound::Message { message, .. } => {
+                let now = Instant::now();
+                self.view.send_modify(|view| view.last_heard = Some(now));
+                Ok(self.inlet.handle_message(now, message)?)
+            }
+            Inbound::SnapshotOffered { from, index, .. } => Err(End::SnapshotOffered {
+                leader: from,
+                index,
+                received: self.inlet.node.last_index(),
+            }),
+            Inbound::Removed { by } => Err(End::Removed(format!("member {by} says so"))),
+            Inbound::ClusterMismatch { at, theirs } => {
+                warn_of_another_cluster(at, theirs);
+                Ok(())
+            }
+            Inbound::Unknown { from, what } => Err(End::Unknown { from, what }),
+        }
+    }
+
+    /// Everything that the node has to give, in the order that makes it safe: answers speak only of
+    /// what is durable, so they need not wait for the entries.
+    fn give_out(&mut self, now: Instant) -> Result<(), End> {
+        self.say(now);
+        let handouts: Vec<_> = std::iter::from_fn(|| self.inlet.node.poll_handout()).collect();
+        if !handouts.is_empty() {
+            self.handouts.send(handouts).map_err(|_| End::Alone)?;
+        }
+        let mut removed = None;
+        while let Some(event) = self.inlet.node.poll_event() {
+            removed = removed.or(self.tell(&event));
+        }
+        self.lag.note(now, self.inlet.node.leader_commit());
+        self.lag.release(self.inlet.node.durable());
+        self.publish();
+        removed.map_or(Ok(()), |why| Err(End::Removed(why)))
+    }
+
+    fn say(&mut self, now: Instant) {
+        let mut streams = None;
+        while let Some(message) = self.inlet.node.poll_message() {
+            let to = MemberId(message.to);
+            let streams = streams.get_or_insert_with(|| self.transport.streams());
+            let is_read = streams
+                .iter()
+                .any(|link| link.member == to && link.msgapp_dialled);
+            if is_read {
+                self.detached.remove(&to);
+            } else if now - *self.detached.entry(to).or_insert(now) < DETACHED_PATIENCE {
+                continue;
+            }
+            if let Err(refused) = self.transport.send(to, &message) {
+                tracing::debug!(member = %to, %refused, "an answer was not sent");
+            }
+        }
+    }
+
+    /// Notes what happened; the reason if we were removed.
+    fn tell(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::Leader(leader, term) => tracing::info!(%leader, %term, "following a leader"),
+            Event::Members(index, change) => {
+                tracing::info!(%index, ?change, "the primary's membership changes");
+                self.transport.refresh();
+                match change {
+                    MemberChange::Removed(id) if *id == self.us => {
+                        return Some(format!("by the entry at index {index}"));
+                    }
+                    MemberChange::Promoted(id) if *id == self.us => {
+                        tracing::error!(
+                            "this learner was promoted to a voter: the primary now waits for the \
+                             standby with every write, and loses its quorum sooner; remove this \
+                             member, and add it again as a learner"
+                        );
+                        self.view.send_modify(|view| view.is_voter = true);
+                    }
+                    MemberChange::Added(_)
+                    | MemberChange::Promoted(_)
+                    | MemberChange::Removed(_)
+                    | MemberChange::Updated(..)
+                    | MemberChange::Refused(_) => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn publish(&self) {
+        let node = &self.inlet.node;
+        let (leader, term) = node.leader();
+        self.view.send_modify(|view| {
+            view.received = node.last_index();
+            view.committed = node.committed();
+            view.leader_commit = node.leader_commit();
+            view.durable = node.durable();
+            view.acknowledged = node.acknowledged();
+            view.leader = leader;
+            view.term = term;
+            view.behind_since = self.lag.behind_since();
+            view.held_bytes = self.inlet.held_bytes();
+            view.counts = self.inlet.counts();
+        });
+    }
+}
+
+fn warn_of_another_cluster(at: MemberId, theirs: Option<ClusterId>) {
+    let theirs = theirs.map_or_else(
+        || "another cluster".to_owned(),
+        |id| format!("cluster {id}"),
+    );
+    tracing::warn!(member = %at, "{theirs} answers at the URL of a member of the primary");
+}
