@@ -1,0 +1,220 @@
+//! Meets the other two: finds this process in the primary, and asks the standby whether it may be
+//! written. Waits for whatever waiting can bring.
+
+use std::time::Duration;
+
+use super::App;
+use crate::backoff::Backoff;
+use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase};
+use crate::exit::{Exit, Fatal};
+use crate::ids::{ClusterId, RaftIndex, Revision, Term};
+use crate::peer::join::{self, Found, Lookup};
+use crate::peer::{self, members};
+use crate::standby::{Contact, ContactError, Error, Etcd, Options, Standby, Writer, first_contact};
+use crate::status::Phase;
+use crate::{primary, reserved};
+
+/// How long a member may take to answer a question about the membership.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+impl App {
+    /// Waits until the primary lists us; none if told to stop.
+    pub(super) async fn join(&self) -> Result<Option<Found>, Fatal> {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut said = String::new();
+        loop {
+            let lookup = join::find_self(
+                peer::net::Security::Plain,
+                &self.config.primary_peer_urls,
+                &self.config.advertise_peer_url,
+                JOIN_TIMEOUT,
+            );
+            let Some(lookup) = self.unless_stopped(lookup).await else {
+                return Ok(None);
+            };
+            let waiting_for = match lookup {
+                Ok(Lookup::Found(found)) if found.versions.is_some() => return Ok(Some(found)),
+                Ok(Lookup::Found(_)) => {
+                    "no member of the primary says which release of etcd it runs".to_owned()
+                }
+                Ok(Lookup::NotListed { cluster, members }) => self.how_to_add(cluster, &members),
+                Err(error) => match join_exit(&error) {
+                    Some(exit) => return Err(Fatal::new(exit, error)),
+                    None => error.to_string(),
+                },
+            };
+            if waiting_for != said {
+                tracing::warn!("{waiting_for}");
+                said.clone_from(&waiting_for);
+            }
+            self.board.phase.send_replace(Phase::Joining(waiting_for));
+            if self
+                .unless_stopped(tokio::time::sleep(backoff.next_wait()))
+                .await
+                .is_none()
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn how_to_add(&self, cluster: ClusterId, members: &[peer::Member]) -> String {
+        let endpoints: Vec<_> = members
+            .iter()
+            .flat_map(|member| member.client_urls.iter().cloned())
+            .collect();
+        let (url, stream) = (&self.config.advertise_peer_url, &self.config.stream);
+        format!(
+            "no member of the primary {cluster} has the peer URL {url}: waiting for \
+             `etcdctl --endpoints={} member add etcd-syncer-{stream} --learner --peer-urls={url}`",
+            endpoints.join(",")
+        )
+    }
+
+    /// Waits until the standby answers; none if told to stop.
+    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
+        let mut standby = Etcd::new(Options {
+            endpoints: self.config.standby_endpoints.clone(),
+            request_timeout: self.config.standby_timeout,
+        });
+        let key = reserved::checkpoint_key(&self.config.stream);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        self.board
+            .phase
+            .send_replace(Phase::Contacting("asking the standby".to_owned()));
+        loop {
+            let (primary, member) = (found.identity.cluster, found.identity.us);
+            let asked = first_contact(&mut standby, &self.config.stream, &key, primary, member);
+            let Some(answer) = self.unless_stopped(asked).await else {
+                return Ok(None);
+            };
+            let error = match answer {
+                Ok(contact) => return Ok(Some((standby, contact))),
+                Err(error) => error,
+            };
+            let Some(exit) = contact_exit(&error) else {
+                let what = format!("{error}; is it up, and has it a quorum?");
+                if self.board.phase.borrow().clone() != Phase::Contacting(what.clone()) {
+                    tracing::warn!("{what}");
+                }
+                self.board.phase.send_replace(Phase::Contacting(what));
+                standby.try_another_endpoint();
+                if self
+                    .unless_stopped(tokio::time::sleep(backoff.next_wait()))
+                    .await
+                    .is_none()
+                {
+                    return Ok(None);
+                }
+                continue;
+            };
+            return Err(Fatal::new(exit, error));
+        }
+    }
+
+    pub(super) async fn check_primary_endpoints(&self, expected: ClusterId) -> Result<(), Fatal> {
+        if self.config.primary_endpoints.is_empty() {
+            return Ok(());
+        }
+        match primary::cluster_of(&self.config.primary_endpoints).await {
+            Ok(cluster) if cluster == expected => Ok(()),
+            Ok(cluster) => Err(Fatal::new(
+                Exit::ClusterMismatch,
+                format!(
+                    "--primary-endpoints belong to cluster {cluster}, but --primary-peer-urls to \
+                     {expected}: name one cluster only"
+                ),
+            )),
+            Err(why) => {
+                tracing::warn!(%why, "the primary's client URLs do not answer, going on without");
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the standby ours: writes the first checkpoint, or goes on from one that holds nothing.
+    /// None if told to stop.
+    pub(super) async fn claim(
+        &self,
+        standby: Etcd,
+        contact: &Contact,
+        found: &Found,
+    ) -> Result<Option<(Writer<Etcd>, Checkpoint)>, Fatal> {
+        if let Some(checkpoint) = &contact.checkpoint
+            && checkpoint.index > RaftIndex(0)
+        {
+            return Err(Fatal::new(
+                Exit::CannotResume,
+                cannot_resume(&self.config.stream, checkpoint),
+            ));
+        }
+        let checkpoint = Checkpoint {
+            primary: found.identity.cluster,
+            member: found.identity.us,
+            index: RaftIndex(0),
+            term: Term(0),
+            voters: Vec::new(),
+            learners: Vec::new(),
+            revision: Revision(1),
+            compact_revision: Revision(-1),
+            phase: CheckpointPhase::Streaming,
+            writer: fastrand::u64(1..),
+            batch: 0,
+        };
+        let key = reserved::checkpoint_key(&self.config.stream);
+        let trouble = self.board.standby_trouble.clone();
+        let mut writer = Writer::new(standby, key, contact.position, trouble);
+        let Some(written) = self
+            .unless_stopped(writer.write(Vec::new(), &checkpoint))
+            .await
+        else {
+            return Ok(None);
+        };
+        match written {
+            Ok(_) => Ok(Some((writer, checkpoint))),
+            Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
+            Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
+        }
+    }
+}
+
+/// The code with which an error of joining ends the process; none if waiting can help.
+fn join_exit(error: &join::Error) -> Option<Exit> {
+    match error {
+        join::Error::NoUrls => Some(Exit::Usage),
+        join::Error::DifferentClusters { .. } => Some(Exit::ClusterMismatch),
+        join::Error::Voter { .. } | join::Error::Ambiguous { .. } => Some(Exit::NotALearner),
+        // If nobody can be reached, somebody may be later. If everybody answers, and not as a
+        // member does, the URLs are wrong: client URLs, for example.
+        join::Error::NoAnswer(causes) => causes
+            .0
+            .iter()
+            .all(|(_, cause)| !matches!(cause, members::Error::Http(_)))
+            .then_some(Exit::NotAPeer),
+    }
+}
+
+fn contact_exit(error: &ContactError) -> Option<Exit> {
+    match error {
+        ContactError::Unreachable(_) => None,
+        ContactError::Refused(_) => Some(Exit::StandbyRefuses),
+        ContactError::SameCluster(_) => Some(Exit::SameCluster),
+        ContactError::NotEmpty { .. } => Some(Exit::StandbyNotEmpty),
+        ContactError::OtherPrimary { .. }
+        | ContactError::OtherMember { .. }
+        | ContactError::Unreadable { .. } => Some(Exit::ForeignCheckpoint),
+    }
+}
+
+fn cannot_resume(stream: &str, checkpoint: &Checkpoint) -> String {
+    format!(
+        "stream {stream:?} has a checkpoint at index {}, and this version cannot go on from one: it \
+         does not keep the primary's state in the standby yet. To start anew: remove member {} from \
+         the primary, empty the standby (also below {}), and add the learner again",
+        checkpoint.index,
+        checkpoint.member,
+        reserved::PREFIX,
+    )
+}

@@ -1,0 +1,374 @@
+//! The task between the learner and the standby: entries in, batches written, durable index out.
+//! IO.
+//!
+//! One transaction is in flight at a time. What arrives meanwhile queues and becomes the next
+//! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
+//! waits on a timer.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::Checkpoint;
+use crate::ids::{MemberId, RaftIndex, Revision};
+use crate::learner::Handout;
+use crate::pipeline::{self, Pipeline, Polled, Tally};
+use crate::plan::{Batch, nest};
+use crate::resolve::{Rules, UnknownVersion};
+use crate::standby::{self, Failure, Standby, Writer, Written};
+
+/// The task.
+#[derive(Debug)]
+pub struct Apply<S> {
+    pipeline: Pipeline,
+    writer: Writer<S>,
+    checkpoint: Checkpoint,
+    txn_ops_max: usize,
+    handouts: mpsc::UnboundedReceiver<Vec<Handout>>,
+    durable: watch::Sender<RaftIndex>,
+    rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+    view: watch::Sender<View>,
+    metrics: Metrics,
+}
+
+/// What connects the task with the others.
+#[derive(Debug)]
+pub struct Channels {
+    /// Committed entries. Not bounded in number: they count against the learner's limit in bytes
+    /// until they are durable.
+    pub handouts: mpsc::UnboundedReceiver<Vec<Handout>>,
+    /// What the standby holds.
+    pub durable: watch::Sender<RaftIndex>,
+    /// How the primary applies entries.
+    pub rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+}
+
+/// What the task shows of itself.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Last entry whose effect was worked out.
+    pub resolved: RaftIndex,
+    /// Last entry whose effect the standby holds.
+    pub durable: RaftIndex,
+    /// The primary's revision at the durable index.
+    pub primary_revision: Revision,
+    /// The primary's compact revision at the durable index.
+    pub compact_revision: Revision,
+    /// The standby's revision that holds the last batch.
+    pub standby_revision: i64,
+    /// Entries that wait to be worked out.
+    pub queued: usize,
+    /// Live keys of the primary.
+    pub keys: usize,
+    /// Leases of the primary.
+    pub leases: usize,
+    /// Batches written.
+    pub batches: u64,
+    /// Transactions sent, more than batches if some had to be sent again.
+    pub attempts: u64,
+    /// The last batch.
+    pub last_batch: BatchView,
+    /// The largest value of each figure so far.
+    pub largest_batch: BatchView,
+    /// Entries on which members of the primary may have disagreed.
+    pub disagreements: Vec<RaftIndex>,
+    /// Entries by kind.
+    pub tallies: Vec<(&'static str, Tally)>,
+}
+
+/// Figures of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchView {
+    /// Entries of the primary in it.
+    pub entries: usize,
+    /// Operations on keys.
+    pub ops: usize,
+    /// Bytes of keys and values, about.
+    pub bytes: usize,
+    /// From sending it to knowing that it is in the standby.
+    pub took: Duration,
+}
+
+/// Histograms of batches.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Seconds from sending a batch to knowing that it is in the standby.
+    pub txn_seconds: prometheus::Histogram,
+    /// Operations in a batch.
+    pub batch_ops: prometheus::Histogram,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// If the names are taken.
+    pub fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
+        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
+            let options = prometheus::HistogramOpts::new(name, help).buckets(buckets);
+            let histogram = prometheus::Histogram::with_opts(options)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        Ok(Self {
+            txn_seconds: histogram(
+                "etcd_syncer_standby_txn_seconds",
+                "Time from sending a batch to knowing that the standby holds it.",
+                prometheus::exponential_buckets(0.001, 2.0, 14)?,
+            )?,
+            batch_ops: histogram(
+                "etcd_syncer_batch_ops",
+                "Operations in a batch.",
+                prometheus::exponential_buckets(1.0, 2.0, 13)?,
+            )?,
+        })
+    }
+}
+
+/// Why the task ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// It was told to; nothing is in flight.
+    #[error("stopped")]
+    Stopped,
+    /// It was told to, and the standby did not answer about the batch in flight in time. The next
+    /// process settles it by the checkpoint.
+    #[error("stopped while the standby did not answer")]
+    StoppedInFlight,
+    /// An entry cannot be replicated.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::Error),
+    /// A member of the primary runs a release whose rules are not known.
+    #[error(transparent)]
+    Version(#[from] UnknownVersion),
+    /// The standby cannot be written.
+    #[error(transparent)]
+    Standby(#[from] standby::Error),
+    /// A single entry does not fit into a request.
+    #[error(
+        "entry {index} does not fit into a request of the standby ({failure}): raise {flag} on the \
+         standby, to a little more than the primary's"
+    )]
+    TooLarge {
+        /// The entry.
+        index: RaftIndex,
+        /// What the standby said.
+        failure: Failure,
+        /// What to raise.
+        flag: &'static str,
+    },
+    /// The learner ended before.
+    #[error("the rest of the process has ended")]
+    Alone,
+}
+
+/// How long a batch in flight may keep a process that was told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+impl<S: Standby> Apply<S> {
+    /// A task that goes on behind `checkpoint`.
+    #[must_use]
+    pub fn new(
+        pipeline: Pipeline,
+        writer: Writer<S>,
+        checkpoint: Checkpoint,
+        txn_ops_max: usize,
+        channels: Channels,
+        view: watch::Sender<View>,
+        metrics: Metrics,
+    ) -> Self {
+        let Channels {
+            handouts,
+            durable,
+            rules,
+        } = channels;
+        Self {
+            pipeline,
+            writer,
+            checkpoint,
+            txn_ops_max,
+            handouts,
+            durable,
+            rules,
+            view,
+            metrics,
+        }
+    }
+
+    /// Runs until it cannot go on.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe; use `stop`, which lets the batch in flight finish.
+    pub async fn run(mut self, stop: CancellationToken) -> (End, Pipeline) {
+        let end = loop {
+            if let Err(end) = self.turn(&stop).await {
+                break end;
+            }
+        };
+        (end, self.pipeline)
+    }
+
+    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {
+        while let Ok(handouts) = self.handouts.try_recv() {
+            self.pipeline.push(handouts);
+        }
+        if stop.is_cancelled() {
+            return Err(End::Stopped);
+        }
+        if self.rules.has_changed().unwrap_or(false) {
+            self.pipeline.set_rules((*self.rules.borrow_and_update())?);
+        }
+        let polled = self.pipeline.poll();
+        for (index, disagreement) in self.pipeline.take_disagreements() {
+            tracing::error!(
+                %index,
+                cause = ?disagreement.cause,
+                keys = ?disagreement.keys,
+                "members of the primary may have applied this entry differently; the standby gets \
+                 what most of them did"
+            );
+            self.view.send_modify(|view| view.disagreements.push(index));
+        }
+        match polled? {
+            Polled::Batch(batch) => self.write(batch, stop).await,
+            Polled::Read(keys) => {
+                let mut values = Vec::new();
+                for key in keys {
+                    let value = self.writer.read(&key).await?.map(|stored| stored.value);
+                    values.push((key, value));
+                }
+                Ok(self.pipeline.provide(values)?)
+            }
+            Polled::Idle => tokio::select! {
+                () = stop.cancelled() => Err(End::Stopped),
+                handouts = self.handouts.recv() => {
+                    self.pipeline.push(handouts.ok_or(End::Alone)?);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    async fn write(&mut self, batch: Batch, stop: &CancellationToken) -> Result<(), End> {
+        let Some(checkpoint) = self.checkpoint_after(&batch) else {
+            return Ok(());
+        };
+        let list_max = self.txn_ops_max.saturating_sub(1);
+        // The planner lets no entry through that could not be arranged, but a batch of several may
+        // need more room than one list has.
+        let Some(writes) = nest(batch.writes().collect(), list_max) else {
+            return self.part(
+                batch,
+                Failure::TooManyOps("too many for one transaction".into()),
+            );
+        };
+        let started = Instant::now();
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        let outcome = tokio::select! {
+            outcome = self.writer.write(writes, &checkpoint) => outcome,
+            () = patience => return Err(End::StoppedInFlight),
+        };
+        match outcome {
+            Ok(written) => {
+                self.checkpoint = checkpoint;
+                self.note(&batch, written, started.elapsed());
+                self.durable.send_replace(self.checkpoint.index);
+                Ok(())
+            }
+            Err(standby::Error::Refused(
+                failure @ (Failure::TooLarge(_) | Failure::TooManyOps(_)),
+            )) => self.part(batch, failure),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The standby takes less than was thought: try halves.
+    fn part(&mut self, batch: Batch, failure: Failure) -> Result<(), End> {
+        let index = batch
+            .units()
+            .first()
+            .map(|unit| unit.index)
+            .unwrap_or_default();
+        if self.pipeline.give_back(batch) {
+            tracing::info!(%failure, "parting a batch in two");
+            return Ok(());
+        }
+        let flag = match failure {
+            Failure::TooManyOps(_) => "--max-txn-ops",
+            Failure::TooLarge(_)
+            | Failure::NotApplied(_)
+            | Failure::Unknown(_)
+            | Failure::NoSpace(_)
+            | Failure::Diverged(_)
+            | Failure::Refused(_) => "--max-request-bytes",
+        };
+        Err(End::TooLarge {
+            index,
+            failure,
+            flag,
+        })
+    }
+
+    fn checkpoint_after(&self, batch: &Batch) -> Option<Checkpoint> {
+        let last = batch.units().last()?;
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.index = last.index;
+        checkpoint.term = last.term;
+        checkpoint.revision = last.revision;
+        checkpoint.compact_revision = last.compact_revision;
+        checkpoint.batch += 1;
+        if let Some(members) = batch
+            .units()
+            .iter()
+            .rev()
+            .find_map(|unit| unit.members.as_ref())
+        {
+            let ids = |ids: &[u64]| ids.iter().copied().map(MemberId).collect();
+            checkpoint.voters = ids(&members.voters);
+            checkpoint.learners = ids(&members.learners);
+        }
+        Some(checkpoint)
+    }
+
+    fn note(&self, batch: &Batch, written: Written, took: Duration) {
+        let this = BatchView {
+            entries: batch.units().len(),
+            ops: batch.ops(),
+            bytes: batch.bytes(),
+            took,
+        };
+        self.metrics.txn_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .batch_ops
+            .observe(u32::try_from(this.ops).map_or(f64::MAX, f64::from));
+        let (resolved, _) = self.pipeline.resolved();
+        self.view.send_modify(|view| {
+            view.resolved = resolved;
+            view.durable = self.checkpoint.index;
+            view.primary_revision = self.checkpoint.revision;
+            view.compact_revision = self.checkpoint.compact_revision;
+            view.standby_revision = written.revision;
+            view.queued = self.pipeline.queued();
+            view.keys = self.pipeline.state().keys().len();
+            view.leases = self.pipeline.state().leases().len();
+            view.batches += 1;
+            view.attempts += u64::from(written.attempts);
+            view.last_batch = this;
+            let largest = &mut view.largest_batch;
+            largest.entries = largest.entries.max(this.entries);
+            largest.ops = largest.ops.max(this.ops);
+            largest.bytes = largest.bytes.max(this.bytes);
+            largest.took = largest.took.max(took);
+            view.tallies = self
+                .pipeline
+                .tallies()
+                .iter()
+                .map(|(kind, tally)| (*kind, *tally))
+                .collect();
+        });
+    }
+}

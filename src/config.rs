@@ -1,0 +1,500 @@
+//! What a process is told to do: from flags, the environment and a file, in that order of weight.
+//!
+//! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
+//! again. The keys of the file are the flags' names, as in etcd's own configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+
+use crate::peer::net::Target;
+use crate::pipeline::HistoryPolicy;
+
+/// Options of `run`, as written by somebody. All are optional here: what one source leaves out
+/// another may give.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Typed {
+    /// Peer URLs of the primary's members, separated by commas; one that answers is enough.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_PRIMARY_PEER_URLS",
+        value_delimiter = ',',
+        value_name = "URL,.."
+    )]
+    #[serde(deserialize_with = "list")]
+    pub primary_peer_urls: Vec<String>,
+
+    /// URL to serve the primary's members on, such as http://0.0.0.0:2390.
+    #[arg(long, env = "ETCD_SYNCER_LISTEN_PEER_URL", value_name = "URL")]
+    pub listen_peer_url: Option<String>,
+
+    /// URL under which the primary's members reach us; the one given to `etcdctl member add`.
+    #[arg(long, env = "ETCD_SYNCER_ADVERTISE_PEER_URL", value_name = "URL")]
+    pub advertise_peer_url: Option<String>,
+
+    /// Client URLs of the standby, separated by commas; used one at a time.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_STANDBY_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "URL,.."
+    )]
+    #[serde(deserialize_with = "list")]
+    pub standby_endpoints: Vec<String>,
+
+    /// Client URLs of the primary, separated by commas. Optional: with them the lag is also
+    /// measured against what the primary says of itself.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_PRIMARY_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "URL,.."
+    )]
+    #[serde(deserialize_with = "list")]
+    pub primary_endpoints: Vec<String>,
+
+    /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
+    #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
+    pub stream: Option<String>,
+
+    /// Folder of this process; it is locked, so that one process uses it at a time.
+    /// [default: STREAM.etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Address for status and metrics. [default: 127.0.0.1:2391]
+    #[arg(long, env = "ETCD_SYNCER_LISTEN_STATUS", value_name = "ADDR")]
+    pub listen_status: Option<String>,
+
+    /// How the log is written. [default: text]
+    #[arg(long, env = "ETCD_SYNCER_LOG_FORMAT", value_name = "text|json")]
+    pub log_format: Option<String>,
+
+    /// What to do with a key that changed several times in one batch: write each state (keep), only
+    /// the last (last), or each while close behind and the last while catching up (auto).
+    /// [default: auto]
+    #[arg(long, env = "ETCD_SYNCER_HISTORY", value_name = "auto|keep|last")]
+    pub history: Option<String>,
+
+    /// Most operations in one batch. [default: 1000]
+    #[arg(long, env = "ETCD_SYNCER_BATCH_OPS_MAX", value_name = "N")]
+    pub batch_ops_max: Option<usize>,
+
+    /// Most bytes of keys and values in one batch; below the standby's --max-request-bytes.
+    /// [default: 1048576]
+    #[arg(long, env = "ETCD_SYNCER_BATCH_BYTES_MAX", value_name = "BYTES")]
+    pub batch_bytes_max: Option<usize>,
+
+    /// Most memory for what is received and not yet in the standby. [default: 268435456]
+    #[arg(long, env = "ETCD_SYNCER_RECEIVE_BYTES_MAX", value_name = "BYTES")]
+    pub receive_bytes_max: Option<usize>,
+
+    /// How long one request to the standby may take. [default: 5s]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_TIMEOUT", value_name = "TIME")]
+    pub standby_timeout: Option<String>,
+
+    /// Write what is known of the primary's keys and leases, without values, to this file when the
+    /// stream ends, to be compared with the primary.
+    #[arg(long, env = "ETCD_SYNCER_DUMP_STATE", value_name = "FILE")]
+    pub dump_state: Option<PathBuf>,
+}
+
+/// Options of `run`, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Peer URLs of the primary, at least one.
+    pub primary_peer_urls: Vec<String>,
+    /// Where to serve the primary's members.
+    pub listen_peer: SocketAddr,
+    /// The peer URL by which we are found in the primary's membership, as it was written.
+    pub advertise_peer_url: String,
+    /// Client URLs of the standby, at least one.
+    pub standby_endpoints: Vec<String>,
+    /// Client URLs of the primary, possibly none.
+    pub primary_endpoints: Vec<String>,
+    /// Name of the stream.
+    pub stream: String,
+    /// Folder of this process.
+    pub data_dir: PathBuf,
+    /// Where to serve status and metrics.
+    pub listen_status: SocketAddr,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// What to do with a key that changed several times.
+    pub history: HistoryPolicy,
+    /// Most operations in a batch.
+    pub batch_ops_max: usize,
+    /// Most bytes in a batch.
+    pub batch_bytes_max: usize,
+    /// Most memory for what is received and not yet durable.
+    pub receive_bytes_max: usize,
+    /// How long one request to the standby may take.
+    pub standby_timeout: Duration,
+    /// Where to write the primary's state when the stream ends.
+    pub dump_state: Option<PathBuf>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is used where nobody says otherwise.
+struct Defaults {
+    stream: &'static str,
+    listen_status: &'static str,
+    batch_ops_max: usize,
+    batch_bytes_max: usize,
+    receive_bytes_max: usize,
+    standby_timeout: Duration,
+}
+
+const DEFAULTS: Defaults = Defaults {
+    stream: "default",
+    listen_status: "127.0.0.1:2391",
+    batch_ops_max: 1_000,
+    batch_bytes_max: 1 << 20,
+    receive_bytes_max: 256 << 20,
+    standby_timeout: Duration::from_secs(5),
+};
+
+/// The least memory that can follow a leader: a few of its largest messages.
+const RECEIVE_BYTES_MIN: usize = 16 << 20;
+
+/// Where status and metrics are served if nothing else is said.
+#[must_use]
+pub fn default_status_address() -> &'static str {
+    DEFAULTS.listen_status
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option that has no default was not given.
+    #[error("--{0} is missing: give it as a flag, as {1} in the environment, or in --config")]
+    Missing(&'static str, String),
+    /// An option has a value that cannot be used.
+    #[error("--{option} {value:?}: {why}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What was written.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
+    /// The file cannot be read.
+    #[error("read the configuration {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("read the configuration {}: {why}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        why: String,
+    },
+}
+
+impl Typed {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::Parse`], for a key that no option has too.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_saphyr::from_str(&text).map_err(|error| Error::Parse {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })
+    }
+
+    /// What `self` leaves out is taken from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let (this, other) = (self.without_empty(), other.without_empty());
+        let list = |mine: Vec<String>, theirs| if mine.is_empty() { theirs } else { mine };
+        Self {
+            primary_peer_urls: list(this.primary_peer_urls, other.primary_peer_urls),
+            listen_peer_url: this.listen_peer_url.or(other.listen_peer_url),
+            advertise_peer_url: this.advertise_peer_url.or(other.advertise_peer_url),
+            standby_endpoints: list(this.standby_endpoints, other.standby_endpoints),
+            primary_endpoints: list(this.primary_endpoints, other.primary_endpoints),
+            stream: this.stream.or(other.stream),
+            data_dir: this.data_dir.or(other.data_dir),
+            listen_status: this.listen_status.or(other.listen_status),
+            log_format: this.log_format.or(other.log_format),
+            history: this.history.or(other.history),
+            batch_ops_max: this.batch_ops_max.or(other.batch_ops_max),
+            batch_bytes_max: this.batch_bytes_max.or(other.batch_bytes_max),
+            receive_bytes_max: this.receive_bytes_max.or(other.receive_bytes_max),
+            standby_timeout: this.standby_timeout.or(other.standby_timeout),
+            dump_state: this.dump_state.or(other.dump_state),
+        }
+    }
+
+    /// A variable that is set to nothing is as good as not set.
+    fn without_empty(self) -> Self {
+        let text = |given: Option<String>| given.filter(|text| !text.trim().is_empty());
+        let list = |mut given: Vec<String>| {
+            given.retain(|text| !text.trim().is_empty());
+            given
+        };
+        let path = |given: Option<PathBuf>| given.filter(|path| !path.as_os_str().is_empty());
+        Self {
+            primary_peer_urls: list(self.primary_peer_urls),
+            listen_peer_url: text(self.listen_peer_url),
+            advertise_peer_url: text(self.advertise_peer_url),
+            standby_endpoints: list(self.standby_endpoints),
+            primary_endpoints: list(self.primary_endpoints),
+            stream: text(self.stream),
+            data_dir: path(self.data_dir),
+            listen_status: text(self.listen_status),
+            log_format: text(self.log_format),
+            history: text(self.history),
+            standby_timeout: text(self.standby_timeout),
+            dump_state: path(self.dump_state),
+            ..self
+        }
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
+    pub fn check(self) -> Result<Config, Error> {
+        let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
+        let status = self
+            .listen_status
+            .unwrap_or_else(|| DEFAULTS.listen_status.to_owned());
+        let listen = required("listen-peer-url", self.listen_peer_url)?;
+        let advertise = required("advertise-peer-url", self.advertise_peer_url)?;
+        Ok(Config {
+            primary_peer_urls: required_list("primary-peer-urls", self.primary_peer_urls)?
+                .into_iter()
+                .map(|url| peer_url("primary-peer-urls", url))
+                .collect::<Result<_, _>>()?,
+            listen_peer: peer_address(&listen)?,
+            advertise_peer_url: peer_url("advertise-peer-url", advertise)?,
+            standby_endpoints: endpoints(
+                "standby-endpoints",
+                required_list("standby-endpoints", self.standby_endpoints)?,
+            )?,
+            primary_endpoints: endpoints("primary-endpoints", self.primary_endpoints)?,
+            data_dir: self
+                .data_dir
+                .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
+            stream,
+            listen_status: socket_address("listen-status", &status)?,
+            log_format: choice(
+                "log-format",
+                self.log_format,
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            )?,
+            history: choice(
+                "history",
+                self.history,
+                &[
+                    ("auto", HistoryPolicy::Auto),
+                    ("keep", HistoryPolicy::Keep),
+                    ("last", HistoryPolicy::Last),
+                ],
+            )?,
+            batch_ops_max: number(
+                "batch-ops-max",
+                self.batch_ops_max,
+                DEFAULTS.batch_ops_max,
+                1,
+            )?,
+            batch_bytes_max: number(
+                "batch-bytes-max",
+                self.batch_bytes_max,
+                DEFAULTS.batch_bytes_max,
+                1,
+            )?,
+            receive_bytes_max: number(
+                "receive-bytes-max",
+                self.receive_bytes_max,
+                DEFAULTS.receive_bytes_max,
+                RECEIVE_BYTES_MIN,
+            )?,
+            standby_timeout: match self.standby_timeout {
+                None => DEFAULTS.standby_timeout,
+                Some(text) => duration("standby-timeout", &text)?,
+            },
+            dump_state: self.dump_state,
+        })
+    }
+}
+
+fn required(option: &'static str, given: Option<String>) -> Result<String, Error> {
+    given.ok_or_else(|| missing(option))
+}
+
+fn required_list(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
+    if given.is_empty() {
+        Err(missing(option))
+    } else {
+        Ok(given)
+    }
+}
+
+fn missing(option: &'static str) -> Error {
+    let variable = option.replace('-', "_").to_uppercase();
+    Error::Missing(option, format!("ETCD_SYNCER_{variable}"))
+}
+
+fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
+    Error::Value {
+        option,
+        value: value.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+fn peer_url(option: &'static str, url: String) -> Result<String, Error> {
+    match Target::parse(&url) {
+        Ok(_) => Ok(url.trim().trim_end_matches('/').to_owned()),
+        Err(why) => Err(wrong(option, &url, why)),
+    }
+}
+
+/// The address of a URL to listen on, whose host must be an IP address as in etcd.
+fn peer_address(url: &str) -> Result<SocketAddr, Error> {
+    let checked = peer_url("listen-peer-url", url.to_owned())?;
+    let address = checked
+        .trim_start_matches("http://")
+        .replace("localhost:", "127.0.0.1:");
+    socket_address("listen-peer-url", &address).map_err(|_| {
+        let why = "the host must be an IP address and the port a number: http://0.0.0.0:2390";
+        wrong("listen-peer-url", url, why)
+    })
+}
+
+fn socket_address(option: &'static str, text: &str) -> Result<SocketAddr, Error> {
+    text.parse()
+        .map_err(|_| wrong(option, text, "write it as IP:PORT, such as 127.0.0.1:2391"))
+}
+
+/// Client URLs; a bare HOST:PORT is http, as for etcdctl.
+fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
+    given
+        .into_iter()
+        .map(|text| {
+            let url = if text.contains("://") {
+                text.clone()
+            } else {
+                format!("http://{text}")
+            };
+            if url.starts_with("https://") {
+                return Err(wrong(
+                    option,
+                    &text,
+                    "TLS to clients is not supported by this version",
+                ));
+            }
+            peer_url(option, url)
+        })
+        .collect()
+}
+
+/// A stream's name is part of a key, and of the name of a folder.
+fn stream(name: String) -> Result<String, Error> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
+        let why = "use 1 to 64 letters, digits, dots, dashes and underscores, no dot in front";
+        return Err(wrong("stream", &name, why));
+    }
+    Ok(name)
+}
+
+/// One of several words; the first is the default.
+fn choice<T: Copy>(
+    option: &'static str,
+    given: Option<String>,
+    words: &[(&str, T)],
+) -> Result<T, Error> {
+    let given = given
+        .as_deref()
+        .or(words.first().map(|(word, _)| *word))
+        .unwrap_or_default();
+    let found = words
+        .iter()
+        .find(|(word, _)| *word == given)
+        .map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        wrong(option, given, format!("use one of {}", known.join(", ")))
+    })
+}
+
+fn number(
+    option: &'static str,
+    given: Option<usize>,
+    default: usize,
+    least: usize,
+) -> Result<usize, Error> {
+    let value = given.unwrap_or(default);
+    if value < least {
+        return Err(wrong(
+            option,
+            &value.to_string(),
+            format!("it must be at least {least}"),
+        ));
+    }
+    Ok(value)
+}
+
+fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
+    let parsed = humantime::parse_duration(text).map_err(|why| wrong(option, text, why))?;
+    if parsed.is_zero() {
+        return Err(wrong(option, text, "it must be longer than nothing"));
+    }
+    Ok(parsed)
+}
+
+/// A list in the file: one text with commas, as etcd writes it, or a YAML list.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text with commas, or a list of texts")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(text.split(',').map(|part| part.trim().to_owned()).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut parts = Vec::new();
+            while let Some(part) = seq.next_element::<String>()? {
+                parts.push(part);
+            }
+            Ok(parts)
+        }
+    }
+
+    deserializer.deserialize_any(Either)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Options: defaults, values, and what is refused.
+
+use super::*;
+
+fn typed() -> Typed {
+    Typed {
+        primary_peer_urls: vec!["http://10.0.0.1:2380".to_owned()],
+        listen_peer_url: Some("http://0.0.0.0:2390".to_owned()),
+        advertise_peer_url: Some("http://10.0.0.9:2390/".to_owned()),
+        standby_endpoints: vec!["10.1.0.1:2379".to_owned()],
+        ..Typed::default()
+    }
+}
+
+fn yaml(text: &str) -> Result<Typed, Error> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Typed::from_file(file.path())
+}
+
+fn refused(typed: Typed) -> String {
+    typed.check().expect_err("it is wrong").to_string()
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let config = typed().check().unwrap();
+    assert_eq!(config.stream, "default");
+    assert_eq!(config.data_dir, Path::new("default.etcd-syncer"));
+    assert_eq!(config.listen_status, "127.0.0.1:2391".parse().unwrap());
+    assert_eq!(
+        config.standby_endpoints,
+        ["http://10.1.0.1:2379"],
+        "as etcdctl takes it"
+    );
+    assert_eq!(config.advertise_peer_url, "http://10.0.0.9:2390");
+    assert_eq!(config.standby_timeout, Duration::from_secs(5));
+    assert_eq!(
+        (config.batch_ops_max, config.receive_bytes_max),
+        (1_000, 256 << 20)
+    );
+    assert!(config.dump_state.is_none() && config.primary_endpoints.is_empty());
+}
+
+#[test]
+fn the_file_that_is_shipped_is_a_good_one_and_names_every_default() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/etcd-syncer.yaml");
+    let config = Typed::from_file(&shipped).unwrap().check().unwrap();
+    let plain = typed().check().unwrap();
+    assert_eq!(config.primary_peer_urls.len(), 3);
+    assert_eq!(config.standby_endpoints.len(), 3);
+    assert_eq!(config.batch_ops_max, plain.batch_ops_max);
+    assert_eq!(config.batch_bytes_max, plain.batch_bytes_max);
+    assert_eq!(config.receive_bytes_max, plain.receive_bytes_max);
+    assert_eq!(config.standby_timeout, plain.standby_timeout);
+    assert_eq!(config.history, plain.history);
+    assert_eq!(config.listen_status, plain.listen_status);
+    assert_eq!(config.stream, plain.stream);
+}
+
+#[test]
+fn lists_in_the_file_are_texts_with_commas_or_lists() {
+    let commas = yaml("primary-peer-urls: http://a:1, http://b:2").unwrap();
+    let list = yaml("primary-peer-urls:\n  - http://a:1\n  - http://b:2").unwrap();
+    assert_eq!(commas.primary_peer_urls, ["http://a:1", "http://b:2"]);
+    assert_eq!(commas.primary_peer_urls, list.primary_peer_urls);
+    assert!(yaml("primary-peer-urls: {a: b}").is_err());
+}
+
+#[test]
+fn a_key_that_is_no_option_is_refused_with_its_name() {
+    let error = yaml("standby-endpoint: http://a:1")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("standby-endpoint"), "{error}");
+    let error = Typed::from_file(Path::new("/nowhere.yaml"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("/nowhere.yaml"), "{error}");
+}
+
+#[test]
+fn what_somebody_wrote_earlier_weighs_more() {
+    let flags = Typed {
+        stream: Some("flag".to_owned()),
+        ..Typed::default()
+    };
+    let file = Typed {
+        stream: Some("file".to_owned()),
+        batch_ops_max: Some(7),
+        ..typed()
+    };
+    let config = flags.or(file).check().unwrap();
+    assert_eq!((config.stream.as_str(), config.batch_ops_max), ("flag", 7));
+}
+
+#[test]
+fn wrong_values_name_the_option_and_what_would_be_right() {
+    type Spoil = fn(&mut Typed);
+    let cases: [(Spoil, &str); 13] = [
+        (
+            |t| t.primary_peer_urls.clear(),
+            "--primary-peer-urls is missing",
+        ),
+        (
+            |t| t.advertise_peer_url = None,
+            "ETCD_SYNCER_ADVERTISE_PEER_URL",
+        ),
+        (
+            |t| t.primary_peer_urls = vec!["10.0.0.1:2380".into()],
+            "--primary-peer-urls",
+        ),
+        (
+            |t| t.listen_peer_url = Some("http://name:1".into()),
+            "IP address",
+        ),
+        (
+            |t| t.listen_peer_url = Some("http://0.0.0.0:99999".into()),
+            "--listen-peer-url",
+        ),
+        (|t| t.standby_endpoints = vec!["https://a:1".into()], "TLS"),
+        (|t| t.stream = Some("a/b".into()), "--stream"),
+        (|t| t.stream = Some("x".repeat(65)), "--stream"),
+        (|t| t.listen_status = Some("2391".into()), "IP:PORT"),
+        (|t| t.log_format = Some("xml".into()), "text, json"),
+        (|t| t.history = Some("some".into()), "auto, keep, last"),
+        (|t| t.receive_bytes_max = Some(1), "at least 16777216"),
+        (
+            |t| t.standby_timeout = Some("0s".into()),
+            "--standby-timeout",
+        ),
+    ];
+    for (spoil, expected) in cases {
+        let mut typed = typed();
+        spoil(&mut typed);
+        let message = refused(typed);
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}
+
+#[test]
+fn a_variable_set_to_nothing_is_not_set() {
+    let empty = || Some(String::new());
+    let flags = Typed {
+        stream: empty(),
+        history: empty(),
+        primary_endpoints: vec![String::new()],
+        data_dir: Some(PathBuf::new()),
+        ..Typed::default()
+    };
+    let config = flags.or(typed()).check().unwrap();
+    assert_eq!(config.stream, "default");
+    assert!(config.primary_endpoints.is_empty());
+    assert_eq!(config.data_dir, Path::new("default.etcd-syncer"));
+}

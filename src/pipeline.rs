@@ -1,0 +1,305 @@
+//! Decoding, resolving and planning as one object: committed entries in, batches out. Pure.
+//!
+//! An entry goes this way: [`entry::decode`] makes a typed operation of its bytes,
+//! [`PrimaryState::resolve`] works out what that did to the primary, and the [`Planner`] collects
+//! effects into batches. The state runs ahead of the standby by exactly what is queued here and
+//! what the caller is writing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::entry::{self, Entry};
+use crate::ids::{RaftIndex, Revision};
+use crate::learner::Handout;
+use crate::plan::{Batch, History, Limits, Planner, TooLarge, Unit};
+use crate::resolve::{
+    self, Disagreement, Outcome, PrimaryState, Resolution, Resolved, Rules, Values,
+};
+
+/// Why the stream cannot go on. Each names the entry.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The entry is not understood.
+    #[error("decode the log: {0}")]
+    Decode(#[from] entry::Error),
+    /// The entry's effect cannot be decided.
+    #[error("resolve the log: {0}")]
+    Resolve(#[from] resolve::Error),
+    /// The entry does not fit into the standby.
+    #[error("plan a batch: {0}")]
+    Plan(#[from] TooLarge),
+    /// The entry's effect is known, and this version cannot bring it to the standby.
+    #[error(
+        "resolve entry {index} ({kind}): bringing users, roles and auth to the standby is not supported \
+         by this version; use one that does"
+    )]
+    Unsupported {
+        /// The entry.
+        index: RaftIndex,
+        /// Name of its kind.
+        kind: &'static str,
+    },
+}
+
+/// When to leave out states that a key had between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryPolicy {
+    /// Always write each state.
+    Keep,
+    /// Always write only the last one.
+    Last,
+    /// Each state while close behind, only the last one while catching up.
+    Auto,
+}
+
+/// What the caller is to do next.
+#[derive(Debug)]
+pub enum Polled {
+    /// Write this batch.
+    Batch(Batch),
+    /// Read these keys from the standby, which now holds everything before the entry that asks for
+    /// them, and call [`Pipeline::provide`].
+    Read(Vec<Bytes>),
+    /// Wait for entries.
+    Idle,
+}
+
+/// How many entries of one kind were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
+    /// Those that changed something.
+    pub with_effect: u64,
+    /// Those that changed nothing.
+    pub without_effect: u64,
+}
+
+/// More entries than this waiting is catching up.
+const CLOSE_BEHIND_ENTRIES: usize = 2_000;
+
+/// The way from the log to the standby, up to the door of the standby.
+#[derive(Debug)]
+pub struct Pipeline {
+    queue: VecDeque<Handout>,
+    state: PrimaryState,
+    planner: Planner,
+    policy: HistoryPolicy,
+    /// Resolved, and not in a batch because the batch before it had to go first.
+    held: Option<Unit>,
+    /// Decoded, and waiting for values.
+    asking: Option<Asking>,
+    /// Why nothing comes after what was handed out, if nothing does.
+    refused: Option<Error>,
+    /// Halves of a batch that the standby refused, to go before everything else.
+    halves: VecDeque<Batch>,
+    tallies: BTreeMap<&'static str, Tally>,
+    disagreements: Vec<(RaftIndex, Disagreement)>,
+}
+
+#[derive(Debug)]
+struct Asking {
+    entry: Entry,
+    handout: Handout,
+    wanted: Vec<Bytes>,
+    values: Values,
+}
+
+impl Pipeline {
+    /// A pipeline that goes on from `state`.
+    #[must_use]
+    pub fn new(state: PrimaryState, limits: Limits, policy: HistoryPolicy) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            state,
+            planner: Planner::new(limits),
+            policy,
+            held: None,
+            asking: None,
+            refused: None,
+            halves: VecDeque::new(),
+            tallies: BTreeMap::new(),
+            disagreements: Vec::new(),
+        }
+    }
+
+    /// Our copy of the primary's metadata, as of the last entry resolved.
+    #[must_use]
+    pub fn state(&self) -> &PrimaryState {
+        &self.state
+    }
+
+    /// Index of the last entry resolved, and the revision after it.
+    #[must_use]
+    pub fn resolved(&self) -> (RaftIndex, Revision) {
+        let position = self.state.position();
+        (position.index, position.revision)
+    }
+
+    /// Entries by kind.
+    #[must_use]
+    pub fn tallies(&self) -> &BTreeMap<&'static str, Tally> {
+        &self.tallies
+    }
+
+    /// Takes the entries on which members of the primary may have disagreed, since the last call.
+    pub fn take_disagreements(&mut self) -> Vec<(RaftIndex, Disagreement)> {
+        std::mem::take(&mut self.disagreements)
+    }
+
+    /// Entries waiting to be resolved.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// From now on the primary applies entries by these rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.state.set_rules(rules);
+    }
+
+    /// Takes committed entries in, in order.
+    pub fn push(&mut self, handouts: impl IntoIterator<Item = Handout>) {
+        self.queue.extend(handouts);
+    }
+
+    /// What to do next. To be called only while no batch is being written, as what it asks to be
+    /// read must be what the standby holds after the last batch.
+    ///
+    /// # Errors
+    /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.
+    pub fn poll(&mut self) -> Result<Polled, Error> {
+        if let Some(half) = self.halves.pop_front() {
+            return Ok(Polled::Batch(half));
+        }
+        match self.fill() {
+            Ok(()) => {}
+            // The entries before the one at fault still go to the standby; the next call fails
+            // again.
+            Err(_) if !self.planner.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(batch) = self.planner.take() {
+            return Ok(Polled::Batch(batch));
+        }
+        Ok(match &self.asking {
+            Some(asking) => Polled::Read(asking.wanted.clone()),
+            None => Polled::Idle,
+        })
+    }
+
+    /// Values that were asked for; None for a key that the standby does not hold.
+    ///
+    /// # Errors
+    /// [`Error::Resolve`] if they are not what the primary holds.
+    pub fn provide(
+        &mut self,
+        values: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
+    ) -> Result<(), Error> {
+        let Some(mut asking) = self.asking.take() else {
+            return Ok(());
+        };
+        for (key, value) in values {
+            asking.values.insert(key, value);
+        }
+        match self.state.resolve_with(&asking.entry, &asking.values)? {
+            Resolution::Done(resolved) => self.hold(resolved, asking.handout),
+            Resolution::NeedsValues(wanted) => {
+                asking.wanted = wanted;
+                self.asking = Some(asking);
+                Ok(())
+            }
+        }
+    }
+
+    /// The standby refused the size of a batch: takes it back in two halves, or returns false if it
+    /// is a single entry.
+    #[must_use]
+    pub fn give_back(&mut self, batch: Batch) -> bool {
+        let Some((first, second)) = batch.split() else {
+            return false;
+        };
+        self.halves.push_front(second);
+        self.halves.push_front(first);
+        true
+    }
+
+    /// Resolves entries into the open batch until it is full, an entry needs values or none is
+    /// left.
+    fn fill(&mut self) -> Result<(), Error> {
+        let history = match self.policy {
+            HistoryPolicy::Keep => History::Keep,
+            HistoryPolicy::Last => History::Last,
+            HistoryPolicy::Auto if self.queue.len() > CLOSE_BEHIND_ENTRIES => History::Last,
+            HistoryPolicy::Auto => History::Keep,
+        };
+        loop {
+            if let Some(unit) = self.held.take()
+                && let Some(back) = self.planner.push(unit, history)?
+            {
+                self.held = Some(back);
+                return Ok(());
+            }
+            if let Some(error) = &self.refused {
+                return Err(error.clone());
+            }
+            if self.asking.is_some() {
+                return Ok(());
+            }
+            let Some(handout) = self.queue.front() else {
+                return Ok(());
+            };
+            let entry = entry::decode(&handout.entry)?;
+            let resolution = self.state.resolve(&entry)?;
+            let Some(handout) = self.queue.pop_front() else {
+                return Ok(());
+            };
+            match resolution {
+                Resolution::Done(resolved) => self.hold(resolved, handout)?,
+                Resolution::NeedsValues(wanted) => {
+                    let values = Values::default();
+                    self.asking = Some(Asking {
+                        entry,
+                        handout,
+                        wanted,
+                        values,
+                    });
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, resolved: Resolved, handout: Handout) -> Result<(), Error> {
+        let tally = self.tallies.entry(resolved.kind).or_default();
+        match resolved.outcome {
+            Outcome::Effect => tally.with_effect += 1,
+            Outcome::None(_) => tally.without_effect += 1,
+        }
+        if let Some(members) = &handout.members {
+            self.state.set_voters(members.voters.len());
+        }
+        if let Some(disagreement) = &resolved.disagreement {
+            self.disagreements
+                .push((resolved.index, disagreement.clone()));
+        }
+        if !resolved.auth.is_empty() {
+            let (index, kind) = (resolved.index, resolved.kind);
+            return Err(self
+                .refused
+                .insert(Error::Unsupported { index, kind })
+                .clone());
+        }
+        assert!(self.held.is_none(), "two entries held at once");
+        self.held = Some(Unit {
+            index: resolved.index,
+            term: handout.entry.term,
+            revision: resolved.revision,
+            compact_revision: resolved.compact_revision,
+            members: handout.members,
+            changes: resolved.changes,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Entries in, batches out.
+
+use prost::Message as _;
+
+use super::*;
+use crate::entry::Committed;
+use crate::ids::Term;
+use crate::pb::etcdpb::{self, InternalRaftRequest};
+use crate::plan::Write;
+use crate::resolve::{DigestKey, Position, Put, Settings, Value, Version};
+
+const LIMITS: Limits = Limits {
+    batch_ops_max: 100,
+    batch_bytes_max: 1 << 20,
+    txn_ops_max: 128,
+};
+
+fn settings() -> Settings {
+    Settings {
+        digest_key: DigestKey::new(&[7; 32]),
+        lease_ttl_min: 2,
+        rules: Rules::of(Version::new(3, 6, 14)).unwrap(),
+        voters: 1,
+    }
+}
+
+fn pipeline(policy: HistoryPolicy) -> Pipeline {
+    let settings = settings();
+    Pipeline::new(PrimaryState::new(settings, Position::START), LIMITS, policy)
+}
+
+fn handout(index: u64, request: InternalRaftRequest) -> Handout {
+    let header = etcdpb::RequestHeader {
+        id: index,
+        ..Default::default()
+    };
+    let request = InternalRaftRequest {
+        header: Some(header),
+        ..request
+    };
+    let data = request.encode_to_vec().into();
+    let entry = Committed {
+        index: RaftIndex(index),
+        term: Term(2),
+        kind: 0,
+        data,
+    };
+    Handout {
+        entry,
+        members: None,
+    }
+}
+
+fn put(key: &str, value: &str) -> InternalRaftRequest {
+    let (key, value) = (key.to_owned().into(), value.to_owned().into());
+    let put = etcdpb::PutRequest {
+        key,
+        value,
+        ..Default::default()
+    };
+    InternalRaftRequest {
+        put: Some(put),
+        ..Default::default()
+    }
+}
+
+/// If the value of `key` is greater than `than`, puts `then`.
+fn put_if_greater(key: &str, than: &str, then: &str) -> InternalRaftRequest {
+    let compare = etcdpb::Compare {
+        result: 1,
+        target: 3,
+        key: key.to_owned().into(),
+        target_union: Some(etcdpb::compare::TargetUnion::Value(than.to_owned().into())),
+        ..Default::default()
+    };
+    let put = etcdpb::PutRequest {
+        key: then.to_owned().into(),
+        value: "v".into(),
+        ..Default::default()
+    };
+    let op = etcdpb::RequestOp {
+        request: Some(etcdpb::request_op::Request::RequestPut(put)),
+    };
+    let txn = etcdpb::TxnRequest {
+        compare: vec![compare],
+        success: vec![op],
+        ..Default::default()
+    };
+    InternalRaftRequest {
+        txn: Some(txn),
+        ..Default::default()
+    }
+}
+
+fn unknown() -> InternalRaftRequest {
+    let enable = etcdpb::DowngradeVersionTestRequest::default();
+    InternalRaftRequest {
+        downgrade_version_test: Some(enable.clone()),
+        auth_status: Some(etcdpb::AuthStatusRequest {}),
+        ..Default::default()
+    }
+}
+
+fn batch(pipeline: &mut Pipeline) -> (Vec<u64>, Vec<Write>) {
+    match pipeline.poll().unwrap() {
+        Polled::Batch(batch) => {
+            let indexes = batch.units().iter().map(|unit| unit.index.0).collect();
+            (indexes, batch.writes().collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn written(key: &str, value: &str) -> Write {
+    let value = Value::Given(Bytes::from(value.to_owned()));
+    Write::Put(Put {
+        key: key.to_owned().into(),
+        value,
+        lease: crate::ids::LeaseId(0),
+    })
+}
+
+fn is_idle(pipeline: &mut Pipeline) -> bool {
+    matches!(pipeline.poll(), Ok(Polled::Idle))
+}
+
+#[test]
+fn what_waits_becomes_one_batch() {
+    let mut pipeline = pipeline(HistoryPolicy::Auto);
+    assert!(is_idle(&mut pipeline));
+    pipeline.push([handout(1, put("a", "1")), handout(2, put("b", "2"))]);
+    let expected = (vec![1, 2], vec![written("a", "1"), written("b", "2")]);
+    assert_eq!(batch(&mut pipeline), expected);
+    assert!(is_idle(&mut pipeline));
+    assert_eq!(pipeline.resolved(), (RaftIndex(2), Revision(3)));
+    assert_eq!(
+        pipeline.tallies()["put"],
+        Tally {
+            with_effect: 2,
+            without_effect: 0
+        }
+    );
+}
+
+#[test]
+fn history_is_kept_while_close_behind_and_left_out_while_catching_up() {
+    let mut close = pipeline(HistoryPolicy::Auto);
+    close.push([handout(1, put("a", "1")), handout(2, put("a", "2"))]);
+    assert_eq!(batch(&mut close), (vec![1], vec![written("a", "1")]));
+    assert_eq!(batch(&mut close), (vec![2], vec![written("a", "2")]));
+    let mut behind = pipeline(HistoryPolicy::Auto);
+    let many = CLOSE_BEHIND_ENTRIES as u64 + 1;
+    behind.push((1..=many).map(|index| handout(index, put("a", &index.to_string()))));
+    let (indexes, writes) = batch(&mut behind);
+    assert_eq!(
+        (indexes.len() as u64, writes),
+        (many, vec![written("a", &many.to_string())])
+    );
+}
+
+#[test]
+fn an_ordering_compare_is_asked_of_the_standby_after_everything_before_it() {
+    for (value, outcome) in [("m", true), ("c", false)] {
+        let mut pipeline = pipeline(HistoryPolicy::Auto);
+        pipeline.push([
+            handout(1, put("a", value)),
+            handout(2, put_if_greater("a", "k", "b")),
+            handout(3, put("c", "3")),
+        ]);
+        assert_eq!(batch(&mut pipeline), (vec![1], vec![written("a", value)]));
+        let asked = pipeline.poll().unwrap();
+        assert!(
+            matches!(asked, Polled::Read(ref keys) if *keys == ["a"]),
+            "{asked:?}"
+        );
+        pipeline
+            .provide([("a".into(), Some(Bytes::from(value)))])
+            .unwrap();
+        let mut expected = vec![written("c", "3")];
+        if outcome {
+            expected.insert(0, written("b", "v"));
+        }
+        assert_eq!(batch(&mut pipeline), (vec![2, 3], expected));
+    }
+}
+
+#[test]
+fn a_standby_that_holds_something_else_is_found_out() {
+    let mut pipeline = pipeline(HistoryPolicy::Auto);
+    pipeline.push([
+        handout(1, put("a", "m")),
+        handout(2, put_if_greater("a", "k", "b")),
+    ]);
+    batch(&mut pipeline);
+    assert!(matches!(pipeline.poll(), Ok(Polled::Read(_))));
+    let error = pipeline
+        .provide([("a".into(), Some(Bytes::from("x")))])
+        .unwrap_err();
+    assert!(matches!(error, Error::Resolve(_)), "{error}");
+}
+
+#[test]
+fn what_comes_before_an_entry_that_is_not_understood_still_goes_out() {
+    let mut pipeline = pipeline(HistoryPolicy::Auto);
+    pipeline.push([
+        handout(1, put("a", "1")),
+        handout(2, unknown()),
+        handout(3, put("b", "2")),
+    ]);
+    assert_eq!(batch(&mut pipeline), (vec![1], vec![written("a", "1")]));
+    for _ in 0..2 {
+        let error = pipeline.poll().unwrap_err();
+        assert!(matches!(error, Error::Decode(_)), "{error}");
+        assert!(error.to_string().contains("entry 2"), "{error}");
+    }
+}
+
+#[test]
+fn a_batch_that_was_too_large_comes_back_in_halves() {
+    let mut pipeline = pipeline(HistoryPolicy::Auto);
+    pipeline.push((1..=3).map(|index| handout(index, put(&format!("k{index}"), "v"))));
+    let Ok(Polled::Batch(whole)) = pipeline.poll() else {
+        panic!("no batch")
+    };
+    assert!(pipeline.give_back(whole));
+    assert_eq!(batch(&mut pipeline).0, [1]);
+    let Ok(Polled::Batch(rest)) = pipeline.poll() else {
+        panic!("no batch")
+    };
+    assert!(pipeline.give_back(rest));
+    assert_eq!(batch(&mut pipeline).0, [2]);
+    let Ok(Polled::Batch(single)) = pipeline.poll() else {
+        panic!("no batch")
+    };
+    assert!(!pipeline.give_back(single), "one entry cannot be parted");
+}
+
+#[test]
+fn users_are_not_carried_yet_and_stop_the_stream_by_name() {
+    let mut pipeline = pipeline(HistoryPolicy::Auto);
+    let add = etcdpb::AuthUserAddRequest {
+        name: "u".to_owned(),
+        ..Default::default()
+    };
+    let request = InternalRaftRequest {
+        auth_user_add: Some(add),
+        ..Default::default()
+    };
+    pipeline.push([
+        handout(1, put("a", "1")),
+        handout(2, request),
+        handout(3, put("b", "2")),
+    ]);
+    assert_eq!(batch(&mut pipeline), (vec![1], vec![written("a", "1")]));
+    for _ in 0..2 {
+        let error = pipeline.poll().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Unsupported {
+                    index: RaftIndex(2),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}

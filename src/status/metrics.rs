@@ -1,0 +1,207 @@
+//! The board's figures for Prometheus. Gauges and counters are set from the page when somebody
+//! asks; the histograms of batches are filled where batches are written.
+
+use prometheus::core::Collector;
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
+
+use super::page::Page;
+
+/// The gauges.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    index: GaugeVec,
+    lag_entries: Gauge,
+    lag_seconds: Gauge,
+    last_heard_seconds: Gauge,
+    term: Gauge,
+    revision: GaugeVec,
+    entries: CounterVec,
+    batches: Counter,
+    attempts: Counter,
+    held_bytes: Gauge,
+    received_bytes: CounterVec,
+    messages: CounterVec,
+    streams: GaugeVec,
+    state: GaugeVec,
+    phase: GaugeVec,
+    disagreements: Counter,
+    is_voter: Gauge,
+    is_ready: Gauge,
+}
+
+/// Every value of the label `phase`.
+const PHASES: [&str; 4] = ["joining", "contacting", "streaming", "halted"];
+
+impl Metrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let named = |name: &str, help: &str| Opts::new(format!("etcd_syncer_{name}"), help);
+        let one =
+            |name: &str, help: &str| registered(registry, Gauge::with_opts(named(name, help))?);
+        let many = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, GaugeVec::new(named(name, help), labels)?)
+        };
+        let count =
+            |name: &str, help: &str| registered(registry, Counter::with_opts(named(name, help))?);
+        let counts = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, CounterVec::new(named(name, help), labels)?)
+        };
+        Ok(Self {
+            index: many(
+                "raft_index",
+                "Index of the primary's log, by stage.",
+                &["stage"],
+            )?,
+            lag_entries: one("lag_entries", "Committed entries that the standby lacks.")?,
+            lag_seconds: one(
+                "lag_seconds",
+                "Age of the oldest entry that the standby lacks.",
+            )?,
+            last_heard_seconds: one(
+                "leader_last_heard_seconds",
+                "Time since a leader was heard.",
+            )?,
+            term: one("raft_term", "Current raft term.")?,
+            revision: many("revision", "Revision of a keyspace.", &["cluster"])?,
+            entries: counts(
+                "entries_total",
+                "Entries, by kind and effect.",
+                &["kind", "effect"],
+            )?,
+            batches: count("batches_total", "Batches written to the standby.")?,
+            attempts: count(
+                "transactions_sent_total",
+                "Transactions sent to the standby.",
+            )?,
+            held_bytes: one("held_bytes", "Bytes received and not yet in the standby.")?,
+            received_bytes: counts("received_bytes_total", "Bytes received.", &["channel"])?,
+            messages: counts(
+                "messages_total",
+                "Messages not taken or sent, by fate.",
+                &["fate"],
+            )?,
+            streams: many("streams", "Streams that are up.", &["direction"])?,
+            state: many(
+                "primary_state",
+                "Size of the primary's state in memory.",
+                &["what"],
+            )?,
+            phase: many(
+                "phase",
+                "1 for the phase that the process is in.",
+                &["phase"],
+            )?,
+            disagreements: count(
+                "disagreements_total",
+                "Entries on which members of the primary may have disagreed.",
+            )?,
+            is_voter: one(
+                "is_voter",
+                "1 if this learner was promoted, which must be undone.",
+            )?,
+            is_ready: one("ready", "1 while the stream follows its primary.")?,
+        })
+    }
+
+    pub(super) fn set(&self, page: &Page) {
+        let raft = &page.raft;
+        for (stage, index) in [
+            ("received", raft.received),
+            ("committed", raft.committed),
+            ("leader_commit", raft.leader_commit),
+            ("applied", raft.applied),
+            ("durable", raft.durable),
+            ("acknowledged", raft.acknowledged),
+        ] {
+            self.index.with_label_values(&[stage]).set(float(index));
+        }
+        self.lag_entries.set(float(page.lag.entries));
+        self.lag_seconds.set(page.lag.seconds);
+        self.last_heard_seconds
+            .set(raft.last_heard_seconds.unwrap_or(f64::INFINITY));
+        self.term.set(float(raft.term));
+        let revision = |value: i64| float(u64::try_from(value).unwrap_or(0));
+        self.revision
+            .with_label_values(&["primary"])
+            .set(revision(page.revision.primary));
+        self.revision
+            .with_label_values(&["standby"])
+            .set(revision(page.revision.standby));
+        for (kind, tally) in &page.entries {
+            total(
+                &self.entries.with_label_values(&[kind, "yes"]),
+                tally.with_effect,
+            );
+            total(
+                &self.entries.with_label_values(&[kind, "no"]),
+                tally.without_effect,
+            );
+        }
+        total(&self.batches, page.batches.written);
+        total(&self.attempts, page.batches.attempts);
+        self.set_transport(page);
+        for phase in PHASES {
+            let is = f64::from(u8::from(page.phase == phase));
+            self.phase.with_label_values(&[phase]).set(is);
+        }
+        total(&self.disagreements, page.disagreements.len() as u64);
+        self.is_voter.set(f64::from(u8::from(page.is_voter)));
+        self.is_ready
+            .set(f64::from(u8::from(page.not_ready.is_none())));
+    }
+
+    fn set_transport(&self, page: &Page) {
+        let transport = &page.transport;
+        self.held_bytes.set(size(transport.held_bytes));
+        for (channel, bytes) in &transport.received_bytes {
+            total(&self.received_bytes.with_label_values(&[channel]), *bytes);
+        }
+        for (fate, count) in [
+            ("reject_sent", transport.rejects_sent),
+            ("append_dropped", transport.appends_dropped),
+            ("stale", transport.messages_stale),
+            ("malformed", transport.messages_malformed),
+            ("refused", transport.messages_refused),
+        ] {
+            total(&self.messages.with_label_values(&[fate]), count);
+        }
+        self.streams
+            .with_label_values(&["dialled"])
+            .set(float(transport.streams_dialled));
+        self.streams
+            .with_label_values(&["served"])
+            .set(float(transport.streams_served));
+        for (what, count) in [
+            ("keys", page.primary_state.keys),
+            ("leases", page.primary_state.leases),
+            ("queued_entries", page.primary_state.queued_entries),
+        ] {
+            self.state.with_label_values(&[what]).set(size(count));
+        }
+    }
+}
+
+/// The tasks count; this only shows their sum, which never falls.
+fn total(counter: &Counter, sum: u64) {
+    counter.reset();
+    counter.inc_by(float(sum));
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; 2^53 is far away"
+)]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn size(value: usize) -> f64 {
+    float(value as u64)
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
