@@ -1,0 +1,17 @@
+//! The whole program between real etcd clusters.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod attach;
+mod backlog;
+mod bad_input;
+mod differential;
+mod state;
