@@ -29,7 +29,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 test: setup
-	$(CARGO) test -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --no-fail-fast -- --test-threads=$(TEST_THREADS)
 
 check: lint test
 

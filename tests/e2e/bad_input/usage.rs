@@ -96,7 +96,7 @@ async fn a_wrong_option_is_named_with_what_would_be_right() -> Result<()> {
         ),
         ("listen-status", "2391", &["IP:PORT"]),
         ("stream", "a/b", &["letters, digits"]),
-        ("stream", "", &["letters, digits"]),
+        ("stream", "a b", &["letters, digits"]),
         ("stream", "..", &["no dot in front"]),
         ("history", "none", &["auto, keep, last"]),
         ("log-format", "xml", &["text, json"]),
