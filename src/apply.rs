@@ -235,8 +235,12 @@ impl<S: Standby> Apply<S> {
             Polled::Read(keys) => {
                 let mut values = Vec::new();
                 for key in keys {
-                    let value = self.writer.read(&key).await?.map(|stored| stored.value);
-                    values.push((key, value));
+                    // A standby that is down keeps a read waiting, and nothing is lost by leaving it.
+                    let stored = tokio::select! {
+                        stored = self.writer.read(&key) => stored?,
+                        () = stop.cancelled() => return Err(End::Stopped),
+                    };
+                    values.push((key, stored.map(|stored| stored.value)));
                 }
                 Ok(self.pipeline.provide(values)?)
             }
