@@ -165,7 +165,7 @@ impl App {
         };
         let key = reserved::checkpoint_key(&self.config.stream);
         let trouble = self.board.standby_trouble.clone();
-        let mut writer = Writer::new(standby, key, contact.position, trouble);
+        let mut writer = Writer::new(standby, key, contact.guard, trouble);
         let Some(written) = self
             .unless_stopped(writer.write(Vec::new(), &checkpoint))
             .await

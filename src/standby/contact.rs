@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 
-use super::{Failure, Guard, Position, Standby};
+use super::{Failure, Guard, Standby};
 use crate::checkpoint::{self, Checkpoint};
 use crate::ids::{ClusterId, MemberId};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
-    /// Where the writer starts.
-    pub position: Position,
+    /// The guard of the writer's first transaction.
+    pub guard: Guard,
     /// The checkpoint of this stream, if it has one.
     pub checkpoint: Option<Checkpoint>,
     /// The standby's cluster.
@@ -113,10 +113,8 @@ pub async fn first_contact<S: Standby>(
             Some(belongs(record, stream, primary, member)?)
         }
     };
-    let position = match &stored {
-        Some(stored) => Position {
-            guard: Guard::WrittenAt(stored.mod_revision),
-        },
+    let guard = match &stored {
+        Some(stored) => Guard::WrittenAt(stored.mod_revision),
         None => {
             let keys = standby.foreign_keys(KEYS_SHOWN).await.map_err(failed)?;
             if !keys.is_empty() {
@@ -126,14 +124,12 @@ pub async fn first_contact<S: Standby>(
                     keys,
                 });
             }
-            Position {
-                guard: Guard::NothingThere,
-            }
+            Guard::NothingThere
         }
     };
     let txn_ops_max = standby.txn_ops_max().await.map_err(failed)?;
     Ok(Contact {
-        position,
+        guard,
         checkpoint,
         cluster,
         txn_ops_max,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 pub use contact::{Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
-pub use writer::{Error, Position, Writer, Written};
+pub use writer::{Error, Writer, Written};
 
 use crate::ids::ClusterId;
 use crate::plan::{Nested, Write};

@@ -52,13 +52,6 @@ pub struct Written {
     pub attempts: u32,
 }
 
-/// Where a writer stands: what must hold before the next batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The guard of the next transaction.
-    pub guard: Guard,
-}
-
 /// The one writer of a stream.
 #[derive(Debug)]
 pub struct Writer<S> {
@@ -73,19 +66,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 impl<S: Standby> Writer<S> {
-    /// A writer for the checkpoint at `key`; `trouble` shows why a batch is waiting, if one is.
+    /// A writer for the checkpoint at `key`, whose next transaction has `guard`; `trouble` shows why a batch is waiting, if one is.
     #[must_use]
     pub fn new(
         standby: S,
         key: Bytes,
-        position: Position,
+        guard: Guard,
         trouble: watch::Sender<Option<String>>,
     ) -> Self {
         let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         Self {
             standby,
             key,
-            guard: position.guard,
+            guard,
             backoff,
             trouble,
         }

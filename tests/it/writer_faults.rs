@@ -12,7 +12,7 @@ use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
 use etcd_syncer::standby::{
-    Contact, ContactError, Error, Failure, Guard, Position, Standby, Writer, first_contact,
+    Contact, ContactError, Error, Failure, Guard, Standby, Writer, first_contact,
 };
 use tokio::sync::watch;
 
@@ -112,7 +112,7 @@ async fn process(standby: &FakeStandby, number: u64) -> Ended {
     };
     let first = contact.checkpoint.map_or(0, |c| c.index.0 + 1);
     let (trouble, seen) = watch::channel(None);
-    let mut writer = Writer::new(standby, key(), contact.position, trouble);
+    let mut writer = Writer::new(standby, key(), contact.guard, trouble);
     let done = usize::try_from(first).unwrap();
     for (batch, writes) in batches().iter().enumerate().skip(done) {
         let checkpoint = checkpoint(number, batch);
@@ -285,7 +285,7 @@ async fn another_writer_at_any_call_fences_us() {
 
 fn writer(standby: &FakeStandby, guard: Guard) -> Writer<FakeStandby> {
     let (trouble, _) = watch::channel(None);
-    Writer::new(standby.clone(), key(), Position { guard }, trouble)
+    Writer::new(standby.clone(), key(), guard, trouble)
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,10 +326,8 @@ async fn trouble_is_shown_until_it_is_over() {
         let faults = (0..400).map(|call| (call, Fault::Fails(failure.clone())));
         let standby = FakeStandby::with_faults(faults);
         let (trouble, seen) = watch::channel(None);
-        let position = Position {
-            guard: Guard::NothingThere,
-        };
-        let mut writer = Writer::new(standby.clone(), key(), position, trouble);
+        let guard = Guard::NothingThere;
+        let mut writer = Writer::new(standby.clone(), key(), guard, trouble);
         let first = checkpoint(7, 0);
         {
             let write = writer.write(vec![], &first);
