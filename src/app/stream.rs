@@ -186,6 +186,7 @@ fn rules_of(found: &Found) -> Result<(Version, Rules), Fatal> {
     let version = release(versions.server);
     let rules = Rules::of(version).map_err(|error| Fatal::new(Exit::Failed, error))?;
     tracing::info!(%version, "entries are read by the rules of the primary's release");
+    warn_if_newer(version);
     Ok((version, rules))
 }
 
@@ -207,9 +208,20 @@ async fn follow_release(
         let version = release(versions.server);
         if version != known {
             tracing::warn!(from = %known, to = %version, "the primary's lowest release changed");
+            warn_if_newer(version);
             known = version;
             let _previous = rules.send_replace(Rules::of(version));
         }
+    }
+}
+
+fn warn_if_newer(version: Version) {
+    if version.is_beyond_known() {
+        tracing::warn!(
+            %version,
+            "this patch release is newer than the rules known here; those of the last known one of \
+             its minor release are used"
+        );
     }
 }
 
