@@ -235,7 +235,7 @@ impl<S: Standby> Apply<S> {
             Polled::Read(keys) => {
                 let mut values = Vec::new();
                 for key in keys {
-                    // A standby that is down keeps a read waiting, and nothing is lost by leaving it.
+                    // While the standby is down this waits, and nothing is lost by leaving it.
                     let stored = tokio::select! {
                         stored = self.writer.read(&key) => stored?,
                         () = stop.cancelled() => return Err(End::Stopped),
