@@ -66,7 +66,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 impl<S: Standby> Writer<S> {
-    /// A writer for the checkpoint at `key`, whose next transaction has `guard`; `trouble` shows why a batch is waiting, if one is.
+    /// A writer for the checkpoint at `key`, whose next transaction has `guard`;
+    /// `trouble` shows why a batch is waiting, if one is.
     #[must_use]
     pub fn new(
         standby: S,
