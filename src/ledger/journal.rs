@@ -12,7 +12,8 @@ use crate::resolve::{Alarms, AuthDelta, Delta, KeyMeta};
 /// What the entries of one batch changed in the primary's state.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
-    leases: BTreeMap<LeaseId, Fate>,
+    /// Those that changed: the TTL in seconds, or None for one that ended.
+    leases: BTreeMap<LeaseId, Option<i64>>,
     deletes: RangeSet,
     puts: BTreeMap<Bytes, KeyMeta>,
     reputs: Vec<(Revision, Bytes)>,
@@ -20,26 +21,17 @@ pub struct Journal {
     alarms: Option<Alarms>,
 }
 
-/// What became of a lease.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fate {
-    /// It ended, whatever came then.
-    revoked: bool,
-    /// In the end it exists, granted since.
-    granted: Option<i64>,
-}
-
 impl Journal {
     /// Adds what the next entry changed.
     pub fn add(&mut self, delta: &Delta) {
-        for id in &delta.revoked {
-            self.revoke(*id);
-        }
         for range in &delta.deletes {
             self.delete(range);
         }
+        for id in &delta.revoked {
+            self.leases.insert(*id, None);
+        }
         for (id, ttl) in &delta.granted {
-            self.leases.entry(*id).or_default().granted = Some(*ttl);
+            self.leases.insert(*id, Some(*ttl));
         }
         for (key, meta) in &delta.puts {
             self.puts.insert(key.clone(), *meta);
@@ -64,12 +56,12 @@ impl Journal {
     /// All of it as one delta.
     #[must_use]
     pub fn delta(&self) -> Delta {
-        let fates = self.leases.iter();
-        let revoked = fates.clone().filter(|(_, fate)| fate.revoked);
-        let granted = fates.filter_map(|(id, fate)| fate.granted.map(|ttl| (*id, ttl)));
+        let leases = self.leases.iter();
+        let revoked = leases.clone().filter(|(_, ttl)| ttl.is_none());
+        let granted = leases.filter_map(|(id, ttl)| ttl.map(|ttl| (*id, ttl)));
         Delta {
-            revoked: revoked.map(|(id, _)| *id).collect(),
             deletes: self.deletes.iter().cloned().collect(),
+            revoked: revoked.map(|(id, _)| *id).collect(),
             granted: granted.collect(),
             puts: self
                 .puts
@@ -79,23 +71,6 @@ impl Journal {
             reputs: self.reputs.clone(),
             auth: self.auth.clone(),
             alarms: self.alarms.clone(),
-        }
-    }
-
-    /// The keys that were attached before go when this is taken in; those attached since are named.
-    fn revoke(&mut self, id: LeaseId) {
-        let fate = self.leases.entry(id).or_default();
-        *fate = Fate {
-            revoked: true,
-            granted: None,
-        };
-        let attached: Vec<Bytes> = self
-            .puts
-            .extract_if(.., |_, meta| meta.lease == id)
-            .map(|(key, _)| key)
-            .collect();
-        for key in attached {
-            self.deletes.insert(KeyRange::single(&key));
         }
     }
 

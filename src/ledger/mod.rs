@@ -13,8 +13,7 @@
 //! When the journals outgrow the base, a new base is written beside the old one while the stream
 //! goes on, one chunk at a time between batches. Its chunks are of different moments; that does no
 //! harm, because all journals from the moment of the first chunk on are taken in after it, and a
-//! journal names what is there after it. Leases come before keys, so that a lease that a later
-//! journal ends has its keys attached by then. The checkpoint switches to the new base once it is
+//! journal names what is there after it. The checkpoint switches to the new base once it is
 //! past the moment of the last chunk; then the old base and the journals before it are deleted.
 //!
 //! A record has a header with format, kind, number and a CRC-32C, so a damaged or missing one is

@@ -99,7 +99,9 @@ impl World {
                 delta.granted.push((lease(*id), i64::from(*id) * 10));
             }
             Change::Revoke(id) => {
-                self.state.lease(lease(*id))?;
+                let attached = self.state.lease(lease(*id))?.keys();
+                let attached = attached.map(Bytes::copy_from_slice);
+                delta.deletes = attached.map(|key| KeyRange::single(&key)).collect();
                 delta.revoked.push(lease(*id));
             }
             Change::User(user, password) => {

@@ -18,10 +18,10 @@ use crate::range::KeyRange;
 /// Changes of a [`PrimaryState`], to be taken in in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
-    /// Leases that ended, and with each all keys that were attached to it before.
-    pub revoked: Vec<LeaseId>,
     /// Ranges in which no key of before is left.
     pub deletes: Vec<KeyRange>,
+    /// Leases that ended; their keys are in the ranges.
+    pub revoked: Vec<LeaseId>,
     /// Leases that exist, and their TTLs in seconds.
     pub granted: Vec<(LeaseId, i64)>,
     /// Keys that exist, each once.
@@ -52,16 +52,16 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self {
-            revoked,
             deletes,
+            revoked,
             granted,
             puts,
             reputs,
             auth,
             alarms,
         } = self;
-        revoked.is_empty()
-            && deletes.is_empty()
+        deletes.is_empty()
+            && revoked.is_empty()
             && granted.is_empty()
             && puts.is_empty()
             && reputs.is_empty()
@@ -94,12 +94,14 @@ impl PrimaryState {
     /// before it.
     #[must_use]
     pub fn delta(&self, resolved: &Resolved, before: &Small) -> Delta {
-        let mut delta = Delta::default();
+        let mut delta = Delta {
+            deletes: resolved.changes.deletes.clone(),
+            ..Delta::default()
+        };
         match resolved.lease {
             Some(LeaseChange::Granted { id, ttl }) => delta.granted.push((id, ttl)),
-            // The deletes are those of the keys that were attached.
             Some(LeaseChange::Revoked { id }) => delta.revoked.push(id),
-            None => delta.deletes.clone_from(&resolved.changes.deletes),
+            None => {}
         }
         for put in &resolved.changes.puts {
             if let Some(meta) = self.key(&put.key) {
@@ -158,20 +160,11 @@ impl PrimaryState {
 
     /// Brings the state forward. Its position stays.
     pub fn take_in(&mut self, delta: Delta) {
-        for id in delta.revoked {
-            let keys: Vec<Bytes> = self
-                .lease(id)
-                .into_iter()
-                .flat_map(super::state::Lease::keys)
-                .map(Bytes::copy_from_slice)
-                .collect();
-            for key in keys {
-                self.remove_keys(&KeyRange::single(&key));
-            }
-            self.remove_lease(id);
-        }
         for range in &delta.deletes {
             self.remove_keys(range);
+        }
+        for id in delta.revoked {
+            self.remove_lease(id);
         }
         for (id, ttl) in delta.granted {
             self.set_lease(id, ttl);
