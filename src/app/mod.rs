@@ -1,7 +1,7 @@
 //! The life of a replicating process: listen, join, contact the standby, stream, end.
 //!
 //! ```text
-//! listen --> join the primary --> contact the standby --> claim it --> stream --> stop
+//! listen --> join the primary --> contact the standby --> resume --> stream --> stop
 //!              (waits)                (waits)                            |
 //!                                                                        +--> halted: shows why,
 //!                                                                             waits for a person
@@ -10,6 +10,8 @@
 //! Tasks are started only here and in the transport.
 
 mod meet;
+mod release;
+mod resume;
 mod stream;
 
 use std::future::Future;
@@ -25,6 +27,7 @@ use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
 use crate::primary;
 use crate::status::{self, Board, Joined};
+use release::Release;
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
@@ -121,8 +124,9 @@ impl App {
             }
         });
         self.check_primary_endpoints(primary).await?;
-        let started = Box::pin(self.claim(standby, &contact, &found)).await?;
-        let Some((writer, checkpoint)) = started else {
+        let release = Release::of(&found)?;
+        let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
+        let Some(base) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
@@ -133,14 +137,7 @@ impl App {
                 self.board.primary.clone(),
             ))
         });
-        let stream = self.start(
-            inbox,
-            metrics,
-            found,
-            writer,
-            checkpoint,
-            contact.txn_ops_max,
-        )?;
+        let stream = self.start(inbox, metrics, found, base, contact.txn_ops_max, release)?;
         let exit = self.follow(stream).await;
         if let Some(watching) = watching {
             watching.abort();

@@ -137,6 +137,8 @@ impl Learner {
     /// # Cancel safety
     /// Not cancel safe; use `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> End {
+        self.transport
+            .set_acknowledgeable(self.inlet.node.durable());
         let end = loop {
             match self.turn(&stop).await {
                 Ok(()) => {}

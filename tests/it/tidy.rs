@@ -35,15 +35,15 @@ const IMPORTS: [(&str, &str); 28] = [
     ),
     (
         "apply",
-        "checkpoint ids learner pipeline plan resolve standby",
+        "checkpoint ids learner ledger pipeline plan resolve standby",
     ),
     ("config", "peer pipeline"),
     ("halt", "apply exit learner pipeline standby"),
     ("status", "apply halt ids learner peer pipeline primary"),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids learner peer pipeline plan primary \
-         reserved resolve standby statefile status",
+        "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \
+         primary range reserved resolve standby statefile status",
     ),
     ("cli", "app config exit status"),
     ("main", "cli"),
