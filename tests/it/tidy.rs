@@ -47,7 +47,7 @@ const IMPORTS: [(&str, &str); 27] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 18] = [
+const PURE: [&str; 21] = [
     "checkpoint/ack",
     "checkpoint/record",
     "entry/",
@@ -63,6 +63,9 @@ const PURE: [&str; 18] = [
     "peer/handshake",
     "peer/intake",
     "peer/reorder",
+    "peer/snapshot/progress",
+    "peer/snapshot/retry",
+    "peer/snapshot/stored",
     "pipeline",
     "plan/",
     "resolve/",
