@@ -66,6 +66,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal>
     );
     let options = peer::Config {
         inbox_bytes_max: INBOX_BYTES_MAX,
+        spool: Some(config.data_dir.join("spool")),
         ..peer::Config::default()
     };
     let (transport, inbox) = Transport::new(options);

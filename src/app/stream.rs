@@ -142,7 +142,13 @@ impl App {
         if let Some(path) = &self.config.dump_state {
             statefile::write(path, pipeline.state())?;
         }
-        match apply_halt.or_else(|| Halt::of_learner(&learner_end)) {
+        let halt = apply_halt.or_else(|| Halt::of_learner(&learner_end));
+        if matches!(learner_end, learner::End::Snapshot { .. }) {
+            // Its leader is told that it failed, and must not be answered afterwards.
+            self.transport.set_muted(true);
+        }
+        drop(learner_end);
+        match halt {
             Some(halt) => Ok(self.halted(halt).await),
             None => {
                 tracing::info!(apply = %apply_end, "ended");

@@ -51,7 +51,7 @@ const IMPORTS: [(&str, &str); 28] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 20] = [
+const PURE: [&str; 23] = [
     "checkpoint/ack",
     "checkpoint/place",
     "checkpoint/record",
@@ -69,6 +69,9 @@ const PURE: [&str; 20] = [
     "peer/handshake",
     "peer/intake",
     "peer/reorder",
+    "peer/snapshot/progress",
+    "peer/snapshot/retry",
+    "peer/snapshot/stored",
     "pipeline",
     "plan/",
     "resolve/",
