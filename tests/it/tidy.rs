@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may import. A module imports only what stands above it here, so nothing
 /// runs in circles, and nothing but the command line knows the whole.
-const IMPORTS: [(&str, &str); 28] = [
+const IMPORTS: &[(&str, &str)] = &[
     ("backoff", ""),
     ("exit", ""),
     ("ids", ""),
@@ -14,13 +14,15 @@ const IMPORTS: [(&str, &str); 28] = [
     ("range", ""),
     ("range_set", "range"),
     ("reserved", "range"),
+    ("wire", ""),
     ("datadir", "exit"),
     ("primary", "ids"),
     ("checkpoint", "ids pb"),
-    ("entry", "ids pb"),
+    ("entry", "ids pb wire"),
     ("peer", "ids pb"),
     ("secret", ""),
     ("resolve", "entry ids pb range range_set secret"),
+    ("snapshot", "ids resolve secret wire"),
     ("statefile", "exit resolve"),
     (
         "ledger",
@@ -51,7 +53,7 @@ const IMPORTS: [(&str, &str); 28] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 23] = [
+const PURE: &[&str] = &[
     "checkpoint/ack",
     "checkpoint/place",
     "checkpoint/record",
@@ -75,6 +77,16 @@ const PURE: [&str; 23] = [
     "pipeline",
     "plan/",
     "resolve/",
+    "snapshot/bbolt/",
+    "snapshot/contents",
+    "snapshot/error",
+    "snapshot/keys/",
+    "snapshot/read",
+    "snapshot/saved",
+    "snapshot/state",
+    "snapshot/store/",
+    "snapshot/values",
+    "wire",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
 const PURE_PREFIX: &str = "range";
