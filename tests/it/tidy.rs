@@ -39,13 +39,20 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply",
         "checkpoint ids learner ledger pipeline plan resolve standby",
     ),
+    (
+        "install",
+        "checkpoint ids ledger plan range reserved resolve snapshot standby",
+    ),
     ("config", "peer pipeline"),
     ("halt", "apply exit learner pipeline standby"),
-    ("status", "apply halt ids learner peer pipeline primary"),
+    (
+        "status",
+        "apply halt ids install learner peer pipeline primary",
+    ),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \
-         primary range reserved resolve standby statefile status",
+        "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
+         pipeline plan primary range reserved resolve standby statefile status",
     ),
     ("cli", "app config exit status"),
     ("main", "cli"),
@@ -58,6 +65,8 @@ const PURE: &[&str] = &[
     "checkpoint/place",
     "checkpoint/record",
     "entry/",
+    "install/diff",
+    "install/piece",
     "learner/convert",
     "learner/inlet",
     "learner/lag",
@@ -283,7 +292,7 @@ fn pure_modules_are_pure() {
     for name in PURE {
         let exists = sources.iter().any(|source| match name.strip_suffix('/') {
             Some(folder) => source.module() == folder || source.name.starts_with(name),
-            None => source.name == name,
+            None => source.name == *name,
         });
         assert!(exists, "the list: there is no {name}");
     }
