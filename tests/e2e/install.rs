@@ -95,7 +95,7 @@ async fn attached_late(from: Version, to: Version, seed: u64) -> Result<()> {
 /// compared instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_ledger_is_replaced() -> Result<()> {
-    let primary = Cluster::builder(Version::V3_6)
+    let mut primary = Cluster::builder(Version::V3_6)
         .no_fsync()
         .snapshot_count(100)
         .catch_up_entries(100)
@@ -129,6 +129,10 @@ async fn a_damaged_ledger_is_replaced() -> Result<()> {
             |status| status["phase"] == "installing",
         )
         .await?;
+    // A leader that believes that we are up to date sends no snapshot; the next one believes
+    // nothing.
+    primary.kill(0)?;
+    primary.restart(0).await?;
     let work = Workload::new(2).clients(4).operations(600).keys(200);
     work.run(&primary).await?;
     settle(&primary, &standby, &mut syncer, file).await?;

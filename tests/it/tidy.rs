@@ -67,6 +67,7 @@ const PURE: &[&str] = &[
     "entry/",
     "install/diff",
     "install/piece",
+    "learner/awaiting",
     "learner/convert",
     "learner/inlet",
     "learner/lag",
