@@ -3,6 +3,7 @@
 
 mod build;
 mod damage;
+mod fixtures;
 mod history;
 mod judge;
 mod real;
