@@ -3,6 +3,7 @@
 
 mod build;
 mod damage;
+mod dump;
 mod fixtures;
 mod history;
 mod judge;
