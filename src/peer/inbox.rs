@@ -19,7 +19,6 @@ use crate::pb::raftpb::Message;
 
 /// Something from the primary that concerns the learner.
 // Nearly all are messages: boxing them would save nothing.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Inbound {
