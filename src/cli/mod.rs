@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod dump;
+mod progress;
 mod resync;
 mod run;
 mod status;
