@@ -54,7 +54,7 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
          pipeline plan primary range reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit ids resolve snapshot status"),
+    ("cli", "app config exit ids resolve secret snapshot status"),
     ("main", "cli"),
     ("lib", ""),
 ];
