@@ -54,7 +54,11 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
          pipeline plan primary range reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit ids resolve secret snapshot status"),
+    ("resync", "backoff checkpoint ids reserved standby"),
+    (
+        "cli",
+        "app config exit ids resolve resync secret snapshot standby status",
+    ),
     ("main", "cli"),
     ("lib", ""),
 ];
@@ -67,6 +71,7 @@ const PURE: &[&str] = &[
     "entry/",
     "install/diff",
     "install/piece",
+    "learner/awaiting",
     "learner/convert",
     "learner/inlet",
     "learner/lag",

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 
-use super::{assert_ends, assert_stops, pair, store_checkpoint, streaming};
+use super::{assert_ends, assert_stops, pair, store_checkpoint};
 use crate::harness::{Syncer, read_keys};
 
 #[tokio::test]
