@@ -57,7 +57,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("resync", "backoff checkpoint ids reserved standby"),
     (
         "cli",
-        "app config exit ids resolve resync snapshot standby status",
+        "app config exit ids resolve resync secret snapshot standby status",
     ),
     ("main", "cli"),
     ("lib", ""),
