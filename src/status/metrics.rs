@@ -31,21 +31,23 @@ pub(super) struct Metrics {
     is_ready: Gauge,
 }
 
+const SNAPSHOT: &str =
+    "The latest snapshot of the primary: what was received, compared and written.";
+
 /// Every value of the label `phase`.
 const PHASES: [&str; 5] = ["joining", "contacting", "installing", "streaming", "halted"];
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let named = |name: &str, help: &str| Opts::new(format!("etcd_syncer_{name}"), help);
         let one =
-            |name: &str, help: &str| registered(registry, Gauge::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Gauge::with_opts(opts(name, help))?);
         let many = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, GaugeVec::new(named(name, help), labels)?)
+            registered(registry, GaugeVec::new(opts(name, help), labels)?)
         };
         let count =
-            |name: &str, help: &str| registered(registry, Counter::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Counter::with_opts(opts(name, help))?);
         let counts = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, CounterVec::new(named(name, help), labels)?)
+            registered(registry, CounterVec::new(opts(name, help), labels)?)
         };
         Ok(Self {
             index: many(
@@ -87,11 +89,7 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
-            snapshot: many(
-                "snapshot",
-                "The latest snapshot of the primary: what was received, compared and written.",
-                &["what"],
-            )?,
+            snapshot: many("snapshot", SNAPSHOT, &["what"])?,
             ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
             phase: many(
                 "phase",
@@ -227,6 +225,10 @@ fn float(value: u64) -> f64 {
 
 fn size(value: usize) -> f64 {
     float(value as u64)
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("etcd_syncer_{name}"), help)
 }
 
 fn registered<C: Collector + Clone + 'static>(
