@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "raftpb/raft.proto",
             "etcd/request.proto",
+            "etcd/storage.proto",
             "checkpoint.proto",
         ],
         ["proto"],
@@ -20,6 +21,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".etcdpb.AuthUserAddRequest",
             ".etcdpb.AuthUserChangePasswordRequest",
             ".raftpb.Entry",
+            ".raftpb.Snapshot",
+            ".storagepb.Record",
+            ".storagepb.SnapFile",
         ])
         .compile_fds(files)?;
     Ok(())

@@ -79,3 +79,4 @@ pub mod secret;
 pub mod standby;
 pub mod statefile;
 pub mod status;
+pub mod wal;

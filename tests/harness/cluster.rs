@@ -357,6 +357,14 @@ impl Cluster {
         self.member(i)?.log()
     }
 
+    /// The data directory of member `i`.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn data_dir(&self, i: usize) -> Result<&std::path::Path> {
+        Ok(self.member(i)?.data_dir())
+    }
+
     pub(super) fn member(&self, i: usize) -> Result<&Member> {
         let members = self.members.get(i);
         members.with_context(|| format!("there is no member {i}"))

@@ -12,6 +12,7 @@ mod harness;
 
 mod fake_standby;
 mod real_entries;
+mod real_wal;
 mod standby_suite;
 mod tidy;
 mod writer_faults;
