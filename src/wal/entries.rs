@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use super::decoder::{Decoder, Step};
-use super::error::{Error, Problem};
+use super::error::Error;
 use super::log::Run;
 use super::name::SegmentName;
 use super::reading::Segments;
 use super::record::Record;
 use super::survey::{Start, Wal, io, open};
-use crate::ids::{RaftIndex, Term};
+use crate::ids::RaftIndex;
 use crate::pb::raftpb;
 
 /// Streams entries. It ends with the first error.
@@ -25,7 +25,6 @@ pub struct Entries<'a, S: Segments> {
     /// Number of the next entry record.
     ordinal: u64,
     chain: u32,
-    term: u64,
 }
 
 impl<'a, S: Segments> Entries<'a, S> {
@@ -44,7 +43,6 @@ impl<'a, S: Segments> Entries<'a, S> {
             decoder: None,
             ordinal: starts.first().map_or(0, |start| start.ordinal),
             chain: 0,
-            term: 0,
         }
     }
 
@@ -66,7 +64,6 @@ impl<'a, S: Segments> Entries<'a, S> {
                 }
             };
             let name = *name;
-            let offset = decoder.offset;
             let entry = match decoder.next().map_err(|error| io(name, "read", error))? {
                 Step::Record(Record::Entry(entry)) => entry,
                 Step::Record(
@@ -97,18 +94,6 @@ impl<'a, S: Segments> Entries<'a, S> {
                 run.ordinal += 1;
                 run.first += 1;
             }
-            if entry.term < self.term {
-                return Err(Error::Damaged {
-                    file: name.to_string(),
-                    offset,
-                    problem: Problem::TermFalls {
-                        index: RaftIndex(entry.index),
-                        term: Term(entry.term),
-                        before: Term(self.term),
-                    },
-                });
-            }
-            self.term = entry.term;
             return Ok(Some(entry));
         }
     }

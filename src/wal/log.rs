@@ -40,12 +40,17 @@ impl Run {
 /// More runs than this are no log: each means that a leader's entries were thrown away.
 const RUNS_MAX: usize = 1 << 16;
 
+/// More changes of the term than this are no log: each is an election.
+const TERMS_MAX: usize = 1 << 20;
+
 /// The log, as records tell it one by one.
 #[derive(Debug)]
 pub(super) struct Log {
     /// The entry before the first one that the files may hold.
     base: u64,
     runs: Vec<Run>,
+    /// Where each term of the log begins, ascending.
+    terms: Vec<(RaftIndex, Term)>,
     /// Entry records so far.
     pub(super) entries: u64,
     last: Option<(RaftIndex, Term)>,
@@ -59,6 +64,7 @@ impl Log {
         Self {
             base: next.saturating_sub(1),
             runs: Vec::new(),
+            terms: Vec::new(),
             entries: 0,
             last: None,
             ahead: None,
@@ -66,45 +72,75 @@ impl Log {
     }
 
     /// Takes in an entry: it replaces one with its index, and everything behind that.
-    pub(super) fn push(&mut self, index: u64, term: u64) -> Result<(), Problem> {
-        let last = self.last.map_or(self.base, |(last, _)| last.0);
-        let behind_snapshot = self.ahead.is_some_and(|(ahead, _)| index == ahead.0 + 1);
-        if index > last + 1 && !behind_snapshot {
-            return Err(Problem::Gap {
-                last: RaftIndex(last),
-                found: RaftIndex(index),
-            });
+    pub(super) fn push(&mut self, index: RaftIndex, term: Term) -> Result<(), Problem> {
+        let last = self.last.map_or(RaftIndex(self.base), |(last, _)| last);
+        let ahead = self.ahead.filter(|(ahead, _)| index == ahead.next());
+        if index > last.next() && ahead.is_none() {
+            let found = index;
+            return Err(Problem::Gap { last, found });
         }
+        self.ahead = None;
+        self.begin_term(index, term, ahead)?;
+        self.extend(index.0)?;
+        self.last = Some((index, term));
+        Ok(())
+    }
+
+    /// Notes the term at `index`, which may lie behind a snapshot.
+    fn begin_term(
+        &mut self,
+        index: RaftIndex,
+        term: Term,
+        ahead: Option<(RaftIndex, Term)>,
+    ) -> Result<(), Problem> {
+        while self.terms.pop_if(|(begin, _)| *begin >= index).is_some() {}
+        for (index, term) in ahead.into_iter().chain([(index, term)]) {
+            let before = self.terms.last().map_or(Term(0), |(_, before)| *before);
+            if term < before {
+                return Err(Problem::TermFalls {
+                    index,
+                    term,
+                    before,
+                });
+            }
+            if term > before {
+                if self.terms.len() == TERMS_MAX {
+                    return Err(Problem::TooMany(TERMS_MAX, "terms"));
+                }
+                self.terms.push((index, term));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an entry to the runs.
+    fn extend(&mut self, index: u64) -> Result<(), Problem> {
         while self.runs.pop_if(|run| run.first >= index).is_some() {}
         let ordinal = self.entries;
         self.entries += 1;
         match self.runs.last_mut() {
             Some(run) if run.last + 1 == index && run.ordinal + (index - run.first) == ordinal => {
                 run.last = index;
+                return Ok(());
             }
-            run => {
-                if let Some(run) = run {
-                    run.last = run.last.min(index - 1);
-                }
-                if self.runs.len() == RUNS_MAX {
-                    return Err(Problem::TooMany(RUNS_MAX, "overwritten tails"));
-                }
-                self.runs.push(Run {
-                    ordinal,
-                    first: index,
-                    last: index,
-                });
-            }
+            Some(run) => run.last = run.last.min(index - 1),
+            None => {}
         }
-        self.last = Some((RaftIndex(index), Term(term)));
-        self.ahead = None;
+        if self.runs.len() == RUNS_MAX {
+            return Err(Problem::TooMany(RUNS_MAX, "overwritten tails"));
+        }
+        self.runs.push(Run {
+            ordinal,
+            first: index,
+            last: index,
+        });
         Ok(())
     }
 
     /// Takes in a snapshot.
     pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
-        let last = self.last.map_or(self.base, |(last, _)| last.0);
-        if snapshot.index.0 > last {
+        let last = self.last.map_or(RaftIndex(self.base), |(last, _)| last);
+        if snapshot.index > last {
             self.ahead = Some((snapshot.index, snapshot.term));
         }
     }
@@ -132,6 +168,19 @@ impl Log {
             }
         }
         RaftIndex(first.unwrap_or(self.base + 1))
+    }
+
+    /// The term of an entry that is held; None for any other.
+    pub(super) fn term_of(&self, index: RaftIndex) -> Option<Term> {
+        if let Some((ahead, term)) = self.ahead
+            && ahead == index
+        {
+            return Some(term);
+        }
+        let at = self.runs.partition_point(|run| run.last < index.0);
+        self.runs.get(at).filter(|run| run.first <= index.0)?;
+        let at = self.terms.partition_point(|(begin, _)| *begin <= index);
+        self.terms.get(at.checked_sub(1)?).map(|(_, term)| *term)
     }
 
     /// The log, from its beginning in these files.

@@ -156,6 +156,15 @@ impl<S: Segments> Wal<S> {
         self.log.last()
     }
 
+    /// The term of an entry that is held, or that a snapshot ends with; None for any other.
+    #[must_use]
+    pub fn term_of(&self, index: RaftIndex) -> Option<Term> {
+        self.log.term_of(index).or_else(|| {
+            let at = |snapshot: &&Snapshot| snapshot.index == index;
+            self.snapshots.iter().rev().find(at).map(|found| found.term)
+        })
+    }
+
     /// Entries that are missing between others.
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
@@ -289,7 +298,9 @@ impl Pass {
                 }
             }
             Record::State(state) => self.state = state,
-            Record::Entry(entry) => self.log.push(entry.index, entry.term)?,
+            Record::Entry(entry) => {
+                self.log.push(RaftIndex(entry.index), Term(entry.term))?;
+            }
             Record::Snapshot(snapshot) => {
                 self.log.snapshot(&snapshot);
                 if self.snapshots.len() == SNAPSHOTS_MAX {

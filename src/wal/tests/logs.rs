@@ -160,22 +160,60 @@ fn a_log_whose_old_files_are_gone() {
 
 #[test]
 fn falling_terms_are_refused() {
+    let falls = |log: &Log, at, term| {
+        let problem = problem(log);
+        let expected = Problem::TermFalls {
+            index: RaftIndex(at),
+            term: Term(term),
+            before: Term(5),
+        };
+        assert_eq!(problem, expected);
+    };
     let mut log = Log::new();
     log.entries(1..=2, 5);
-    log.entries(3..=3, 4);
+    let mut next = log.clone();
+    next.entries(3..=3, 4);
+    falls(&next, 3, 4);
+    let mut snapshot = log.clone();
+    snapshot.snapshot(9, 4).entries(10..=10, 6);
+    falls(&snapshot, 9, 4);
+    // What is replaced does not count.
+    log.entries(2..=2, 3);
+    falls(&log, 2, 3);
+    let mut log = Log::new();
+    log.entries(1..=1, 3);
+    log.entries(2..=2, 5);
+    log.entries(2..=3, 4);
+    assert_eq!(indexes(&log), [1, 2, 3]);
+}
+
+#[test]
+fn terms_are_known_where_entries_are() {
+    let mut log = Log::new();
+    log.entries(1..=3, 1);
+    log.entries(3..=4, 2);
+    log.entries(5..=6, 4);
+    log.snapshot(9, 5).entries(10..=11, 5);
+    log.state(5, 11).snapshot(20, 7).state(7, 20);
     let wal = log.open().unwrap();
-    let found: Vec<_> = wal.all_entries().collect();
-    assert_eq!(found.len(), 3);
-    let Err(Error::Damaged { problem, .. }) = &found[2] else {
-        panic!("{found:?}");
-    };
-    assert!(matches!(
-        problem,
-        Problem::TermFalls {
-            index: RaftIndex(3),
-            ..
-        }
-    ));
+    let terms = (0..=21).map(|index| wal.term_of(RaftIndex(index)).map(|term| term.0));
+    let mut expected = vec![None; 22];
+    for (index, term) in [
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (4, 2),
+        (5, 4),
+        (6, 4),
+        (9, 5),
+        (10, 5),
+        (11, 5),
+        (20, 7),
+    ] {
+        expected[index] = Some(term);
+    }
+    assert_eq!(terms.collect::<Vec<_>>(), expected);
 }
 
 #[test]
