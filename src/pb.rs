@@ -41,6 +41,18 @@ pub mod storagepb {
     include!(concat!(env!("OUT_DIR"), "/storagepb.rs"));
 }
 
+/// Messages of a captured log.
+pub mod capturepb {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    include!(concat!(env!("OUT_DIR"), "/capturepb.rs"));
+}
+
 /// The checkpoint record.
 pub mod checkpointpb {
     #![allow(

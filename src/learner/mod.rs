@@ -29,6 +29,6 @@ mod tests;
 pub use convert::Error as ConvertError;
 pub use inlet::{Counts, Inlet};
 pub use log::Cut;
-pub use membership::{Error as MembershipError, MemberChange};
+pub use membership::{Error as MembershipError, MemberChange, Membership};
 pub use node::{Error, Event, Handout, Node, Taken};
 pub use run::{End, Learner, View};

@@ -5,8 +5,9 @@
 
 use std::io::{self, Read};
 
-use super::decoder::{Decoder, Step, read_up_to};
+use super::decoder::{Decoder, Step};
 use super::frame::{ALIGNMENT, LENGTH_BYTES, Length};
+use super::reading::read_up_to;
 
 /// What lies behind an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

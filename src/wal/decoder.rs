@@ -6,16 +6,14 @@ use bytes::Bytes;
 
 use super::error::Problem;
 use super::frame::{LENGTH_BYTES, Length, lacks_a_sector};
-use super::reading::Segment;
+use super::reading::{Segment, read_up_to};
 use super::record::{CRC, Record, envelope};
 
 /// The longest record that is read: more than members can send to each other in one message.
 ///
 /// # Source
 /// etcd `server/etcdserver/api/rafthttp/message.go`, `readBytesLimit`.
-const RECORD_BYTES_MAX: u64 = 512 << 20;
-/// What is set aside for a record before its bytes are there.
-const RECORD_BYTES_FIRST: u64 = 1 << 16;
+pub(crate) const RECORD_BYTES_MAX: u64 = 512 << 20;
 
 /// The records of one file.
 #[derive(Debug)]
@@ -146,13 +144,4 @@ impl<R: Read> Decoder<R> {
             Err(problem) => Flaw::damage(problem),
         }
     }
-}
-
-/// Reads this many bytes, or what there is. The buffer grows with what has come, so that a number
-/// in a file alone takes no memory.
-pub(super) fn read_up_to(reader: &mut impl Read, bytes: u64) -> io::Result<Vec<u8>> {
-    let first = usize::try_from(bytes.min(RECORD_BYTES_FIRST)).unwrap_or(0);
-    let mut read = Vec::with_capacity(first);
-    reader.by_ref().take(bytes).read_to_end(&mut read)?;
-    Ok(read)
 }

@@ -5,7 +5,7 @@ pub(super) const LENGTH_BYTES: u64 = 8;
 /// Frames begin at multiples of this, so that no length field lies across two sectors.
 pub(super) const ALIGNMENT: u64 = 8;
 /// The smallest unit that a disk writes as a whole.
-const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// What a length field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Length {
 
 /// True if one of the sectors that `data` lies on has none of it: `data` begins at `offset` of the
 /// file, and a file is zero where nothing was written.
-pub(super) fn lacks_a_sector(data: &[u8], offset: u64) -> bool {
+pub(crate) fn lacks_a_sector(data: &[u8], offset: u64) -> bool {
     let mut rest = data;
     let into_sector = offset % (SECTOR_BYTES as u64);
     let mut room = SECTOR_BYTES - usize::try_from(into_sector).unwrap_or(0);

@@ -34,11 +34,14 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use decoder::RECORD_BYTES_MAX;
 pub use dir::{Directory, collect_committed, locate};
 pub use entries::Entries;
 pub use error::{Error, Problem};
+pub(crate) use frame::{SECTOR_BYTES, lacks_a_sector};
 pub use log::Gap;
 pub use name::SegmentName;
+pub(crate) use reading::read_up_to;
 pub use reading::{MemorySegments, Segment, Segments};
 pub use record::{HardState, Metadata, Snapshot};
 pub use survey::{End, Wal};

@@ -59,3 +59,15 @@ impl Segments for MemorySegments {
         "memory".to_owned()
     }
 }
+
+/// What is set aside before bytes are there.
+const FIRST_BYTES: u64 = 1 << 16;
+
+/// Reads this many bytes, or what there is. The buffer grows with what has come, so that a number
+/// in a file alone takes no memory.
+pub(crate) fn read_up_to(reader: &mut impl Read, bytes: u64) -> io::Result<Vec<u8>> {
+    let first = usize::try_from(bytes.min(FIRST_BYTES)).unwrap_or(0);
+    let mut read = Vec::with_capacity(first);
+    reader.by_ref().take(bytes).read_to_end(&mut read)?;
+    Ok(read)
+}

@@ -1,0 +1,235 @@
+//! One member's data directory. IO.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+
+use super::error::Error;
+use super::files::SnapFolder;
+use super::snap::{SnapName, of_conf_state};
+use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
+use crate::learner::{Membership, MembershipError};
+use crate::pb::raftpb;
+use crate::wal::{self, Directory, End, Wal};
+
+/// How far the database of a member had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DbPosition {
+    /// The last entry whose effect is certainly in it; 0 if that is in none.
+    pub index: RaftIndex,
+    /// Its term, which 3.5 and later note.
+    pub term: Option<Term>,
+}
+
+/// A data directory that was looked through.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    wal: Wal<Directory>,
+    snaps: SnapFolder,
+    db: Option<DbPosition>,
+}
+
+/// Raft's entry type of a conf change.
+const CONF_CHANGE: u32 = 1;
+
+impl DataDir {
+    /// Looks through a stopped member's data directory. `wal_dir` is where its log is, if it is not
+    /// in there; `db` is what the database says of itself, if that is known.
+    ///
+    /// # Errors
+    /// If a server has it open, the log does not check out or its parts do not belong together.
+    pub fn open(
+        path: &Path,
+        wal_dir: Option<&Path>,
+        db: Option<DbPosition>,
+    ) -> Result<Self, Error> {
+        let snaps = SnapFolder::of(path)?;
+        snaps.check_unused(path)?;
+        let of_wal = |source| Error::Wal {
+            dir: path.display().to_string(),
+            source,
+        };
+        let directory = wal::locate(wal_dir.unwrap_or(path)).map_err(of_wal)?;
+        let wal = Wal::open(directory).map_err(of_wal)?;
+        let dir = Self {
+            path: path.to_owned(),
+            wal,
+            snaps,
+            db,
+        };
+        dir.check()?;
+        Ok(dir)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let dir = self.name();
+        if let End::Suspect {
+            file,
+            offset,
+            records,
+            ..
+        } = self.wal.end()
+        {
+            return Err(Error::Suspect {
+                dir,
+                file: file.to_string(),
+                offset: *offset,
+                what: if *records {
+                    "there are records"
+                } else {
+                    "something was written"
+                },
+            });
+        }
+        let last = self.last().1;
+        let commit = self.wal.commit();
+        if commit > last {
+            return Err(Error::CommitBeyondLog { dir, commit, last });
+        }
+        let Some(DbPosition { index: applied, .. }) = self.db else {
+            return Ok(());
+        };
+        if applied > last {
+            return Err(Error::LogTooShort { dir, applied, last });
+        }
+        let start = self.wal.start().map_or(RaftIndex(0), |start| start.index);
+        // 0 is never stored: a server that was killed early has applied nothing that is on disk,
+        // and what is in its log begins with the first entry.
+        if applied < start && applied != RaftIndex(0) {
+            return Err(Error::DatabaseTooOld {
+                dir,
+                applied,
+                start,
+            });
+        }
+        Ok(())
+    }
+
+    /// Its path, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.wal.metadata().member
+    }
+
+    /// The member's cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.wal.metadata().cluster
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn wal(&self) -> &Wal<Directory> {
+        &self.wal
+    }
+
+    /// What the database said of itself.
+    #[must_use]
+    pub fn db(&self) -> Option<DbPosition> {
+        self.db
+    }
+
+    /// Up to where the log is known to be committed, from this directory alone.
+    #[must_use]
+    pub fn commit(&self) -> RaftIndex {
+        let applied = self.db.map_or(RaftIndex(0), |db| db.index);
+        self.wal.commit().max(applied)
+    }
+
+    /// Term and index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> (Term, RaftIndex) {
+        let (index, term) = self.wal.last().unwrap_or_default();
+        (term, index)
+    }
+
+    /// The members as of an entry that is committed, if enough is there to tell.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or a conf change not understood.
+    pub fn membership_at(&self, index: RaftIndex) -> Result<Option<Membership>, Error> {
+        let Some((base, mut membership)) = self.membership_base(index)? else {
+            return Ok(None);
+        };
+        self.conf_changes(base.next(), index, |index, change| {
+            membership.apply(index, change).map(drop)
+        })?;
+        Ok(Some(membership))
+    }
+
+    /// The nearest place at or before `index` from which the log goes on and at which the members
+    /// are known.
+    fn membership_base(&self, index: RaftIndex) -> Result<Option<(RaftIndex, Membership)>, Error> {
+        let first = self.wal.first();
+        let reaches = |at: RaftIndex| at <= index && at.next() >= first;
+        for name in self.snaps.names() {
+            let SnapName { index: at, term } = name;
+            if !reaches(at) || self.wal.term_of(at).is_some_and(|held| held != term) {
+                continue;
+            }
+            // A server passes over one that it cannot read, too.
+            if let Ok(snap) = self.snaps.read(name)? {
+                return Ok(Some((at, snap.membership())));
+            }
+        }
+        for record in self.wal.snapshots().rev() {
+            if let Some(state) = &record.conf_state
+                && reaches(record.index)
+                && record.index <= self.wal.commit()
+            {
+                let membership = Membership::new(of_conf_state(state));
+                return Ok(Some((record.index, membership)));
+            }
+        }
+        let begins = reaches(RaftIndex(0));
+        Ok(begins.then(|| (RaftIndex(0), Membership::default())))
+    }
+
+    /// Calls `visit` with every conf change among the entries `first ..= last`.
+    pub(super) fn conf_changes(
+        &self,
+        first: RaftIndex,
+        last: RaftIndex,
+        mut visit: impl FnMut(RaftIndex, &raftpb::ConfChange) -> Result<(), MembershipError>,
+    ) -> Result<(), Error> {
+        for entry in self.entries(first, last)? {
+            let entry = entry.map_err(|source| self.wal_error(source))?;
+            if entry.r#type == CONF_CHANGE {
+                let index = RaftIndex(entry.index);
+                visit(index, &conf_change(&entry)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn entries(
+        &self,
+        first: RaftIndex,
+        last: RaftIndex,
+    ) -> Result<wal::Entries<'_, Directory>, Error> {
+        let entries = self.wal.entries(first, last);
+        entries.map_err(|source| self.wal_error(source))
+    }
+
+    pub(super) fn wal_error(&self, source: wal::Error) -> Error {
+        let dir = self.name();
+        Error::Wal { dir, source }
+    }
+}
+
+/// The conf change in an entry of that type.
+pub(super) fn conf_change(entry: &raftpb::Entry) -> Result<raftpb::ConfChange, MembershipError> {
+    let index = RaftIndex(entry.index);
+    raftpb::ConfChange::decode(entry.data.clone()).map_err(|_| MembershipError::Bytes { index })
+}
+
+pub(super) fn is_conf_change(entry: &raftpb::Entry) -> bool {
+    entry.r#type == CONF_CHANGE
+}
