@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod dump;
 mod run;
 mod status;
 
@@ -22,6 +23,9 @@ enum Command {
     Run(Box<run::Args>),
     /// Show what a running process does.
     Status(status::Args),
+    /// Show what is in files of the primary, offline.
+    #[command(subcommand)]
+    Dump(dump::Command),
 }
 
 const EXIT_CODES: &str = "\
@@ -64,6 +68,7 @@ pub fn main() -> Result<Exit, Fatal> {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Status(args) => status::main(&args),
+        Command::Dump(command) => dump::main(&command),
     }
 }
 

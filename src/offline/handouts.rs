@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+use prost::Message as _;
+
 use super::error::Error;
-use super::member::{DataDir, conf_change, is_conf_change};
+use super::member::DataDir;
 use crate::entry::Committed;
 use crate::ids::{RaftIndex, Term};
 use crate::learner::{Handout, MemberChange, Membership, MembershipError};
@@ -48,7 +51,8 @@ impl<'a> Handouts<'a> {
                 && let Some(entry) = entries.next()
             {
                 let entry = entry.map_err(|source| dir.wal_error(source))?;
-                return Ok(Some(hand_out(&mut self.membership, entry)?));
+                let handout = hand_out(&mut self.membership, committed(entry))?;
+                return Ok(Some(handout));
             }
             let Some(piece) = self.pieces.pop_front() else {
                 return Ok(None);
@@ -72,14 +76,25 @@ impl Iterator for Handouts<'_> {
     }
 }
 
+/// An entry of a log as one that was committed.
+#[must_use]
+pub fn committed(entry: raftpb::Entry) -> Committed {
+    Committed {
+        index: RaftIndex(entry.index),
+        term: Term(entry.term),
+        kind: entry.r#type,
+        data: entry.data,
+    }
+}
+
 /// Makes a handout of an entry, and follows the members through it.
-pub(super) fn hand_out(
-    membership: &mut Membership,
-    entry: raftpb::Entry,
-) -> Result<Handout, MembershipError> {
-    let index = RaftIndex(entry.index);
-    let members = if is_conf_change(&entry) {
-        match membership.apply(index, &conf_change(&entry)?)? {
+///
+/// # Errors
+/// A conf change that cannot be understood.
+pub fn hand_out(membership: &mut Membership, entry: Committed) -> Result<Handout, MembershipError> {
+    let members = if entry.kind == CONF_CHANGE {
+        let change = conf_change(entry.index, entry.data.clone())?;
+        match membership.apply(entry.index, &change)? {
             MemberChange::Added(_) | MemberChange::Promoted(_) | MemberChange::Removed(_) => {
                 Some(membership.conf_state())
             }
@@ -88,13 +103,16 @@ pub(super) fn hand_out(
     } else {
         None
     };
-    Ok(Handout {
-        entry: Committed {
-            index,
-            term: Term(entry.term),
-            kind: entry.r#type,
-            data: entry.data,
-        },
-        members,
-    })
+    Ok(Handout { entry, members })
+}
+
+/// Raft's entry type of a conf change.
+pub(super) const CONF_CHANGE: u32 = 1;
+
+/// The conf change in an entry of that type.
+pub(super) fn conf_change(
+    index: RaftIndex,
+    data: Bytes,
+) -> Result<raftpb::ConfChange, MembershipError> {
+    raftpb::ConfChange::decode(data).map_err(|_| MembershipError::Bytes { index })
 }

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use prost::Message as _;
-
 use super::error::Error;
 use super::files::SnapFolder;
+use super::handouts::{CONF_CHANGE, conf_change};
 use super::snap::{SnapName, of_conf_state};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
 use crate::learner::{Membership, MembershipError};
@@ -29,9 +28,6 @@ pub struct DataDir {
     snaps: SnapFolder,
     db: Option<DbPosition>,
 }
-
-/// Raft's entry type of a conf change.
-const CONF_CHANGE: u32 = 1;
 
 impl DataDir {
     /// Looks through a stopped member's data directory. `wal_dir` is where its log is, if it is not
@@ -203,7 +199,7 @@ impl DataDir {
             let entry = entry.map_err(|source| self.wal_error(source))?;
             if entry.r#type == CONF_CHANGE {
                 let index = RaftIndex(entry.index);
-                visit(index, &conf_change(&entry)?)?;
+                visit(index, &conf_change(index, entry.data)?)?;
             }
         }
         Ok(())
@@ -222,14 +218,4 @@ impl DataDir {
         let dir = self.name();
         Error::Wal { dir, source }
     }
-}
-
-/// The conf change in an entry of that type.
-pub(super) fn conf_change(entry: &raftpb::Entry) -> Result<raftpb::ConfChange, MembershipError> {
-    let index = RaftIndex(entry.index);
-    raftpb::ConfChange::decode(entry.data.clone()).map_err(|_| MembershipError::Bytes { index })
-}
-
-pub(super) fn is_conf_change(entry: &raftpb::Entry) -> bool {
-    entry.r#type == CONF_CHANGE
 }

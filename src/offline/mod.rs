@@ -19,6 +19,7 @@
 //! `server/storage/backend.go`; raft `raft.go`, `raftLog.isUpToDate`.
 
 pub mod capture;
+mod effects;
 mod election;
 mod error;
 mod files;
@@ -31,9 +32,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use effects::{Compared, Effects};
 pub use election::{Candidate, Decision, decide};
 pub use error::Error;
-pub use handouts::Handouts;
+pub use handouts::{Handouts, committed, hand_out};
 pub use member::{DataDir, DbPosition};
 pub use recovery::{Basis, Recovery, Undetermined};
 pub use snap::{SnapError, SnapFile, SnapName};

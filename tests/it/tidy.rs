@@ -25,7 +25,10 @@ const IMPORTS: [(&str, &str); 29] = [
     ("statefile", "exit resolve"),
     ("plan", "ids range range_set reserved resolve"),
     ("learner", "checkpoint entry ids pb peer"),
-    ("offline", "checkpoint entry ids learner pb peer wal"),
+    (
+        "offline",
+        "checkpoint entry ids learner pb peer range range_set resolve wal",
+    ),
     ("pipeline", "entry ids learner plan resolve"),
     (
         "standby",
@@ -43,13 +46,16 @@ const IMPORTS: [(&str, &str); 29] = [
         "apply backoff checkpoint config datadir exit halt ids learner peer pipeline plan primary \
          reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit status"),
+    (
+        "cli",
+        "app config entry exit ids learner offline pb range resolve status wal",
+    ),
     ("main", "cli"),
     ("lib", ""),
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 34] = [
+const PURE: [&str; 35] = [
     "checkpoint/ack",
     "checkpoint/record",
     "entry/",
@@ -61,6 +67,7 @@ const PURE: [&str; 34] = [
     "learner/node",
     "learner/terms",
     "offline/capture/",
+    "offline/effects",
     "offline/election",
     "offline/handouts",
     "offline/recovery",

@@ -5,8 +5,8 @@
 //!  frame  length check payload checksum padding
 //! ```
 //!
-//! - `length` is that of the payload in 4 bytes, `check` a CRC-32C over it, so that a damaged length
-//!   is told from a file that ends early. Numbers are little-endian.
+//! - `length` is that of the payload in 4 bytes, `check` a CRC-32C over it, so that a damaged
+//!   length is told from a file that ends early. Numbers are little-endian.
 //! - `checksum` is a CRC-32C over the payloads of all frames so far: none can be missing, twice or
 //!   of another file.
 //! - Frames begin at multiples of 8, so that they can be found behind a damaged one.
