@@ -3,6 +3,7 @@
 use crate::entry;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
 use crate::learner::MembershipError;
+use crate::snapshot::{self, FileError};
 use crate::wal;
 
 /// Data directories that cannot be used, or do not hold what was asked for.
@@ -42,11 +43,16 @@ pub enum Error {
         /// What lies behind.
         what: &'static str,
     },
-    /// A server has the directory open.
-    #[error("{dir}: an etcd process has the database open; stop it, or copy the directory first")]
-    InUse {
-        /// The data directory.
-        dir: String,
+    /// The database cannot be opened.
+    #[error(transparent)]
+    DatabaseFile(#[from] FileError),
+    /// The database cannot be read.
+    #[error("{path}: {source}")]
+    Database {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: Box<snapshot::Error>,
     },
     /// The database is ahead of the log.
     #[error(

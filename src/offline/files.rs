@@ -1,6 +1,6 @@
 //! The files of a data directory beside its log. IO.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use super::error::Error;
 use super::snap::{SnapError, SnapFile, SnapName};
+use crate::ids::RaftIndex;
+use crate::snapshot::{self, DbFile, Raft};
 
 /// The folder of snapshots in a data directory.
 #[derive(Clone, Debug)]
@@ -60,28 +62,52 @@ impl SnapFolder {
         Ok(SnapFile::decode(name, Bytes::from(bytes)))
     }
 
-    /// Where the database is.
-    pub(super) fn database(&self) -> PathBuf {
-        self.path.join("db")
-    }
-
-    /// Refuses a directory that a server is using: it holds a lock on the database.
+    /// Opens the database and says where it stands. None if there is none: the log alone may do.
+    ///
+    /// A member that received a snapshot and was killed before it took it over has a second one,
+    /// which is the newer state.
     ///
     /// # Source
-    /// bbolt `bolt_unix.go`, `flock`.
-    pub(super) fn check_unused(&self, data_dir: &Path) -> Result<(), Error> {
-        let Ok(file) = File::open(self.database()) else {
-            // There is none to lock, or whoever reads it will say why it cannot be.
-            return Ok(());
+    /// etcd `server/storage/backend.go`, `RecoverSnapshotBackend`.
+    pub(super) fn database(&self, start: RaftIndex) -> Result<Option<Database>, Error> {
+        let Some(database) = open_database(&self.path.join("db"))? else {
+            return Ok(None);
         };
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(Error::InUse {
-                dir: data_dir.display().to_string(),
-            }),
-            // Not every file system has locks.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        if database.position.index >= start {
+            return Ok(Some(database));
         }
+        let received = self.path.join(format!("{:016x}.snap.db", start.0));
+        Ok(Some(open_database(&received)?.unwrap_or(database)))
     }
+}
+
+/// A member's database. No etcd can open it as long as this is held.
+#[derive(Debug)]
+pub struct Database {
+    /// The file.
+    pub path: PathBuf,
+    /// The same, open.
+    pub file: DbFile,
+    /// Where it stands in the log.
+    pub position: Raft,
+}
+
+fn open_database(path: &Path) -> Result<Option<Database>, Error> {
+    let shown = || path.display().to_string();
+    if !path.try_exists().map_err(|error| io("find", path, error))? {
+        return Ok(None);
+    }
+    let file = DbFile::open(path)?;
+    let position = snapshot::position(&file).map_err(|source| Error::Database {
+        path: shown(),
+        source: Box::new(source),
+    })?;
+    let path = path.to_owned();
+    Ok(Some(Database {
+        path,
+        file,
+        position,
+    }))
 }
 
 fn io(what: &'static str, path: &Path, source: std::io::Error) -> Error {

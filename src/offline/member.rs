@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::files::SnapFolder;
+use super::files::{Database, SnapFolder};
 use super::handouts::{CONF_CHANGE, conf_change};
 use super::snap::{SnapName, of_conf_state};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
@@ -11,48 +11,37 @@ use crate::learner::{Membership, MembershipError};
 use crate::pb::raftpb;
 use crate::wal::{self, Directory, End, Wal};
 
-/// How far the database of a member had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DbPosition {
-    /// The last entry whose effect is certainly in it; 0 if that is in none.
-    pub index: RaftIndex,
-    /// Its term, which 3.5 and later note.
-    pub term: Option<Term>,
-}
-
 /// A data directory that was looked through.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     wal: Wal<Directory>,
     snaps: SnapFolder,
-    db: Option<DbPosition>,
+    database: Option<Database>,
 }
 
 impl DataDir {
     /// Looks through a stopped member's data directory. `wal_dir` is where its log is, if it is not
-    /// in there; `db` is what the database says of itself, if that is known.
+    /// in there. Without a database, only what the log knows counts as known.
     ///
     /// # Errors
     /// If a server has it open, the log does not check out or its parts do not belong together.
-    pub fn open(
-        path: &Path,
-        wal_dir: Option<&Path>,
-        db: Option<DbPosition>,
-    ) -> Result<Self, Error> {
-        let snaps = SnapFolder::of(path)?;
-        snaps.check_unused(path)?;
+    pub fn open(path: &Path, wal_dir: Option<&Path>) -> Result<Self, Error> {
         let of_wal = |source| Error::Wal {
             dir: path.display().to_string(),
             source,
         };
+        let snaps = SnapFolder::of(path)?;
         let directory = wal::locate(wal_dir.unwrap_or(path)).map_err(of_wal)?;
+        // Before the log, as a server that has it open changes the log, too.
+        let _held = snaps.database(RaftIndex(0))?;
         let wal = Wal::open(directory).map_err(of_wal)?;
+        let start = wal.start().map_or(RaftIndex(0), |start| start.index);
         let dir = Self {
             path: path.to_owned(),
+            database: snaps.database(start)?,
             wal,
             snaps,
-            db,
         };
         dir.check()?;
         Ok(dir)
@@ -83,9 +72,10 @@ impl DataDir {
         if commit > last {
             return Err(Error::CommitBeyondLog { dir, commit, last });
         }
-        let Some(DbPosition { index: applied, .. }) = self.db else {
+        let Some(database) = &self.database else {
             return Ok(());
         };
+        let applied = database.position.index;
         if applied > last {
             return Err(Error::LogTooShort { dir, applied, last });
         }
@@ -126,16 +116,17 @@ impl DataDir {
         &self.wal
     }
 
-    /// What the database said of itself.
+    /// The database.
     #[must_use]
-    pub fn db(&self) -> Option<DbPosition> {
-        self.db
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
     }
 
     /// Up to where the log is known to be committed, from this directory alone.
     #[must_use]
     pub fn commit(&self) -> RaftIndex {
-        let applied = self.db.map_or(RaftIndex(0), |db| db.index);
+        let database = self.database.as_ref();
+        let applied = database.map_or(RaftIndex(0), |database| database.position.index);
         self.wal.commit().max(applied)
     }
 

@@ -13,6 +13,7 @@ mod harness;
 mod fake_standby;
 mod real_entries;
 mod real_wal;
+mod snapshot;
 mod standby_suite;
 mod tidy;
 mod writer_faults;

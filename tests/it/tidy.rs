@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may import. A module imports only what stands above it here, so nothing
 /// runs in circles, and nothing but the command line knows the whole.
-const IMPORTS: [(&str, &str); 29] = [
+const IMPORTS: [(&str, &str); 31] = [
     ("backoff", ""),
     ("exit", ""),
     ("ids", ""),
@@ -14,20 +14,22 @@ const IMPORTS: [(&str, &str); 29] = [
     ("range", ""),
     ("range_set", "range"),
     ("reserved", "range"),
+    ("wire", ""),
     ("datadir", "exit"),
     ("primary", "ids"),
     ("checkpoint", "ids pb"),
-    ("entry", "ids pb"),
+    ("entry", "ids pb wire"),
     ("peer", "ids pb"),
     ("secret", ""),
     ("wal", "ids pb"),
     ("resolve", "entry ids pb range range_set secret"),
+    ("snapshot", "ids resolve secret wire"),
     ("statefile", "exit resolve"),
     ("plan", "ids range range_set reserved resolve"),
     ("learner", "checkpoint entry ids pb peer"),
     (
         "offline",
-        "checkpoint entry ids learner pb peer range range_set resolve wal",
+        "checkpoint entry ids learner pb peer range range_set resolve snapshot wal",
     ),
     ("pipeline", "entry ids learner plan resolve"),
     (
@@ -55,7 +57,7 @@ const IMPORTS: [(&str, &str); 29] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 35] = [
+const PURE: [&str; 45] = [
     "checkpoint/ack",
     "checkpoint/record",
     "entry/",
@@ -81,6 +83,15 @@ const PURE: [&str; 35] = [
     "pipeline",
     "plan/",
     "resolve/",
+    "snapshot/bbolt/",
+    "snapshot/contents",
+    "snapshot/error",
+    "snapshot/keys/",
+    "snapshot/read",
+    "snapshot/saved",
+    "snapshot/state",
+    "snapshot/store/",
+    "snapshot/values",
     "wal/behind",
     "wal/decoder",
     "wal/entries",
@@ -91,6 +102,7 @@ const PURE: [&str; 35] = [
     "wal/reading",
     "wal/record",
     "wal/survey",
+    "wire",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
 const PURE_PREFIX: &str = "range";
