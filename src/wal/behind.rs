@@ -63,12 +63,11 @@ fn rest<R: Read>(decoder: &mut Decoder<R>) -> io::Result<Behind> {
     loop {
         let chunk = read_up_to(&mut decoder.segment.reader, CHUNK_BYTES)?;
         let is_last = chunk.is_empty();
-        let is_zero = chunk.iter().all(|byte| *byte == 0);
-        if !is_zero {
+        if !is_zero(&chunk) {
             found = Behind::Bytes;
-        }
-        if is_zero && window.iter().all(|byte| *byte == 0) {
+        } else if !is_last && is_zero(&window) {
             window.clear();
+            continue;
         }
         window.extend(chunk);
         let mut at = 0;
@@ -84,6 +83,13 @@ fn rest<R: Read>(decoder: &mut Decoder<R>) -> io::Result<Behind> {
         }
         window.drain(..at.min(window.len()));
     }
+}
+
+/// True if all bytes are zero. A prepared file has 64 MB of them: they are compared in blocks.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut blocks = bytes.chunks(ZEROS.len());
+    blocks.all(|block| ZEROS.get(..block.len()) == Some(block))
 }
 
 /// True if the bytes begin with a frame whose lengths agree with each other.

@@ -11,8 +11,8 @@
 mod harness;
 
 mod fake_standby;
+mod offline;
 mod real_entries;
-mod real_wal;
 mod snapshot;
 mod standby_suite;
 mod tidy;
