@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "etcd/storage.proto",
             "capture.proto",
             "checkpoint.proto",
+            "ledger.proto",
         ],
         ["proto"],
     )?;

@@ -31,7 +31,8 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or stopped by SIGTERM or SIGINT with everything written
-   1  failed
+   1  failed; what was compared differs
+   2  what was to be compared cannot be read
   10  the primary's URLs answer, but not as etcd peers
   11  the primary's URLs belong to different clusters
   12  the advertised peer URL belongs to a voter

@@ -145,6 +145,23 @@ pub enum Error {
         /// The term of the checkpoint.
         ours: Term,
     },
+    /// The standby is not consistent.
+    #[error(
+        "a snapshot is being installed in the standby, so entries cannot be applied to it; install \
+         the database of a member first"
+    )]
+    Installing,
+    /// The log of a member that was restored says nothing of the keys before.
+    #[error(
+        "{dir}: the member was restored from a snapshot, and its log says nothing of the keys before \
+         entry {restored}: install its database first"
+    )]
+    Restored {
+        /// The data directory.
+        dir: String,
+        /// The entry.
+        restored: RaftIndex,
+    },
     /// The standby holds more than the directories.
     #[error(
         "the standby holds the primary's effects up to entry {checkpoint}, and the data directories \

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::error::Error;
 use super::files::{Database, SnapFolder};
 use super::handouts::{CONF_CHANGE, conf_change};
-use super::snap::{SnapName, of_conf_state};
+use super::snap::SnapName;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::learner::{Membership, MembershipError};
+use crate::learner::{Membership, MembershipError, conf_state_to_raft};
 use crate::pb::raftpb;
-use crate::wal::{self, Directory, End, Wal};
+use crate::wal::{self, Directory, End, Segments, Wal};
 
 /// A data directory that was looked through.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl DataDir {
                 && reaches(record.index)
                 && record.index <= self.wal.commit()
             {
-                let membership = Membership::new(of_conf_state(state));
+                let membership = Membership::new([], &conf_state_to_raft(state));
                 return Ok(Some((record.index, membership)));
             }
         }
@@ -209,4 +209,30 @@ impl DataDir {
         let dir = self.name();
         Error::Wal { dir, source }
     }
+}
+
+/// The entry before which a log says nothing of the keys, as the member was restored from a saved
+/// snapshot: its log begins with the members as of then, and a snapshot behind these. None for a
+/// log that begins with its cluster, or later.
+///
+/// # Errors
+/// If the log cannot be read.
+///
+/// # Source
+/// etcd `etcdutl/snapshot/v3_snapshot.go`, `saveWALAndSnap`.
+pub fn restored_at<S: Segments>(wal: &Wal<S>) -> Result<Option<RaftIndex>, wal::Error> {
+    let taken = wal
+        .snapshots()
+        .find(|snapshot| snapshot.index > RaftIndex(0));
+    let Some(snapshot) = taken.filter(|_| wal.first() == RaftIndex(1)) else {
+        return Ok(None);
+    };
+    let last = wal.last().map_or(RaftIndex(0), |(last, _)| last);
+    // Of a cluster that was not restored, some entry is of another kind.
+    for entry in wal.entries(RaftIndex(1), snapshot.index.min(last))? {
+        if entry?.r#type != CONF_CHANGE {
+            return Ok(None);
+        }
+    }
+    Ok(Some(snapshot.index))
 }

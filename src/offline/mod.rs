@@ -37,6 +37,6 @@ pub use election::{Candidate, Decision, decide};
 pub use error::Error;
 pub use files::Database;
 pub use handouts::{Handouts, committed, hand_out};
-pub use member::DataDir;
+pub use member::{DataDir, restored_at};
 pub use recovery::{Basis, Recovery, Undetermined};
 pub use snap::{SnapError, SnapFile, SnapName};

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use super::election::{Candidate, Decision, decide};
 use super::error::Error;
 use super::handouts::{Handouts, Piece};
-use super::member::DataDir;
-use super::snap::of_conf_state;
-use crate::checkpoint::Checkpoint;
+use super::member::{DataDir, restored_at};
+use crate::checkpoint::{Checkpoint, Phase};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::learner::Membership;
+use crate::learner::{Membership, conf_state_to_raft};
 use crate::pb::raftpb;
 
 /// Why the entries that count do.
@@ -171,7 +170,8 @@ impl Recovery {
     /// The entries that count behind a checkpoint, in order.
     ///
     /// # Errors
-    /// If the checkpoint is of another history or ahead, or entries behind it are missing.
+    /// If the checkpoint is of another history or ahead, the standby is not consistent there, or
+    /// entries behind it are missing.
     pub fn behind(&self, checkpoint: &Checkpoint) -> Result<Handouts<'_>, Error> {
         let dir = self.dirs.get(self.source).ok_or(Error::NoDirectory)?;
         let (index, ours) = (checkpoint.index, checkpoint.term);
@@ -181,6 +181,17 @@ impl Recovery {
                 found: self.cluster(),
                 wanted: checkpoint.primary,
             });
+        }
+        match checkpoint.phase {
+            Phase::Streaming => {}
+            Phase::Installing { .. } => return Err(Error::Installing),
+        }
+        for dir in &self.dirs {
+            let restored = restored_at(dir.wal()).map_err(|error| dir.wal_error(error))?;
+            if let Some(restored) = restored.filter(|restored| index < *restored) {
+                let dir = dir.name();
+                return Err(Error::Restored { dir, restored });
+            }
         }
         if index > self.bound {
             return Err(Error::NothingNew {
@@ -262,11 +273,12 @@ impl Recovery {
             }
         }
         let ids = |members: &[MemberId]| members.iter().map(|member| member.0).collect();
-        Ok(Membership::new(of_conf_state(&raftpb::ConfState {
+        let group = raftpb::ConfState {
             voters: ids(&checkpoint.voters),
             learners: ids(&checkpoint.learners),
             ..raftpb::ConfState::default()
-        })))
+        };
+        Ok(Membership::new([], &conf_state_to_raft(&group)))
     }
 }
 

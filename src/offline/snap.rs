@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use super::store;
 use crate::ids::{MemberId, RaftIndex, Term};
-use crate::learner::Membership;
+use crate::learner::{Membership, conf_state_to_raft};
 use crate::pb::{raftpb, storagepb};
 use crate::peer::Member;
 
@@ -115,32 +115,14 @@ impl SnapFile {
         })
     }
 
-    /// The members as of this snapshot. Who votes is what raft says; the tree adds the URLs.
+    /// The members as of this snapshot. Who they are is what raft says; the tree adds the URLs.
     #[must_use]
     pub fn membership(&self) -> Membership {
-        let known = |id| self.members.iter().find(|member| member.id == id);
-        let members = of_conf_state(&self.conf_state).map(|bare| match known(bare.id) {
-            None => bare,
-            Some(member) => Member {
-                is_learner: bare.is_learner,
-                ..member.clone()
-            },
-        });
-        Membership::new(members).without(self.removed.iter().copied())
+        let state = &self.conf_state;
+        let is_member =
+            |id: MemberId| state.voters.contains(&id.0) || state.learners.contains(&id.0);
+        let members = self.members.iter().filter(|member| is_member(member.id));
+        Membership::new(members.cloned(), &conf_state_to_raft(state))
+            .without(self.removed.iter().copied())
     }
-}
-
-/// The members of which only ids are known.
-pub(super) fn of_conf_state(state: &raftpb::ConfState) -> impl Iterator<Item = Member> {
-    let bare = |is_learner| {
-        move |id: &u64| Member {
-            id: MemberId(*id),
-            peer_urls: Vec::new(),
-            name: String::new(),
-            client_urls: Vec::new(),
-            is_learner,
-        }
-    };
-    let voters = state.voters.iter().map(bare(false));
-    voters.chain(state.learners.iter().map(bare(true)))
 }

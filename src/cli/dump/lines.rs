@@ -5,7 +5,8 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::shown::{self, Fields, Show};
+use super::items::{Fields, text};
+use super::shown;
 use super::{Entries, Stop};
 use crate::entry::{self, Committed};
 use crate::ids::RaftIndex;
@@ -18,7 +19,6 @@ use crate::resolve::{LeaseChange, Outcome, Resolved};
 pub(super) struct Lines<'a, W> {
     out: &'a mut W,
     options: &'a Entries,
-    show: Show,
     /// None where there is no state to begin with, or none any more.
     effects: Option<Effects>,
     /// Whether an entry beyond this one was committed is not known.
@@ -37,10 +37,6 @@ impl<'a, W: Write> Lines<'a, W> {
         Self {
             out,
             options,
-            show: Show {
-                values: options.show_values,
-                secrets: options.show_secrets,
-            },
             effects,
             known,
             totals: BTreeMap::new(),
@@ -61,7 +57,7 @@ impl<'a, W: Write> Lines<'a, W> {
         let mut line = Fields::new();
         let kind = match entry::decode(&committed) {
             Ok(entry) => {
-                line.insert("request".to_owned(), self.show.op(&entry.op).into());
+                line.insert("request".to_owned(), self.options.show.op(&entry.op).into());
                 if !entry.header.username.is_empty() {
                     line.insert("user".to_owned(), entry.header.username.as_str().into());
                 }
@@ -99,6 +95,10 @@ impl<'a, W: Write> Lines<'a, W> {
         let Some(effects) = &mut self.effects else {
             return;
         };
+        // What the state holds already is not worked out again.
+        if entry.index <= effects.state().position().index {
+            return;
+        }
         match effects.apply(entry) {
             Ok(resolved) => {
                 line.insert("effect".to_owned(), effect(&resolved));
@@ -184,7 +184,7 @@ fn effect(resolved: &Resolved) -> Value {
     let mut shown = Fields::new();
     shown.insert("revision".to_owned(), resolved.revision.0.into());
     let puts = resolved.changes.puts.iter();
-    let puts: Vec<Value> = puts.map(|put| shown::text(&put.key).into()).collect();
+    let puts: Vec<Value> = puts.map(|put| text(&put.key).into()).collect();
     if !puts.is_empty() {
         shown.insert("puts".to_owned(), puts.into());
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::lines::Lines;
-use super::{Entries, Stop};
+use super::{Entries, Stop, effects};
 use crate::ids::RaftIndex;
 use crate::offline::Compared;
 use crate::offline::capture::{CaptureEnd, Reader};
@@ -36,23 +36,19 @@ pub(super) fn dump(args: &Args, out: &mut impl Write) -> Result<(), Stop> {
         ("learners", json!(ids(&header.conf_state.learners))),
     ];
     super::summary("log", summary, args.entries.json, out)?;
-    let effects = if header.index == RaftIndex(0) {
-        let rules = super::rules(&header.etcd_version).map_err(Stop::input)?;
-        let mut compared = Compared::default();
-        for captured in open(&args.file)? {
-            compared.look_at(&captured.map_err(Stop::input)?.entry);
-        }
-        Some(super::from_the_beginning(rules, compared))
-    } else {
-        None
-    };
+    let rules = effects::rules(&header.etcd_version).map_err(Stop::input)?;
+    let mut compared = Compared::default();
+    for captured in open(&args.file)? {
+        compared.look_at(&captured.map_err(Stop::input)?.entry);
+    }
+    let effects = effects::begin(&args.entries, header.index.next(), rules, compared)?;
     // A captured log holds committed entries only.
     let mut lines = Lines::new(out, &args.entries, effects, RaftIndex(u64::MAX));
     let mut membership = header.membership();
     for captured in log.by_ref() {
         let captured = captured.map_err(Stop::input)?;
         if let (Some(version), Some(effects)) = (&captured.etcd_version, lines.effects()) {
-            effects.set_rules(super::rules(version).map_err(Stop::input)?);
+            effects.set_rules(effects::rules(version).map_err(Stop::input)?);
         }
         lines.entry(captured.entry, &mut membership)?;
     }

@@ -1,21 +1,29 @@
 //! `etcd-syncer dump`: what is in files of the primary, one subcommand for each kind.
 
+mod diff;
+mod effects;
+mod items;
 mod lines;
 mod log;
 mod shown;
+mod snapshot;
 mod wal;
 
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use self::items::Show;
 use crate::exit::{Exit, Fatal};
-use crate::offline::{Compared, Effects};
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, Version};
 
 /// What to dump.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
+    /// Show what a database holds: a saved snapshot, or that of a stopped member.
+    Snapshot(snapshot::Args),
+    /// Show what differs between two databases.
+    Diff(diff::Args),
     /// Show the raft log in a data directory of a member.
     Wal(wal::Args),
     /// Show a captured log.
@@ -34,17 +42,19 @@ pub(super) struct Entries {
     /// End with the entry of this index.
     #[arg(long, value_name = "INDEX", default_value_t = u64::MAX)]
     to: u64,
-    /// Print values of keys.
-    #[arg(long)]
-    show_values: bool,
-    /// Print passwords, their hashes and tokens.
-    #[arg(long)]
-    show_secrets: bool,
+    /// Work out what the entries behind this database did: a saved snapshot, a database file, or
+    /// the data directory of a stopped member.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
 }
 
 pub(super) fn main(command: &Command) -> Result<Exit, Fatal> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let dumped = match command {
+        Command::Snapshot(args) => snapshot::dump(args, &mut out),
+        Command::Diff(args) => diff::dump(args, &mut out),
         Command::Wal(args) => wal::dump(args, &mut out),
         Command::Log(args) => log::dump(args, &mut out),
     };
@@ -55,15 +65,21 @@ pub(super) fn main(command: &Command) -> Result<Exit, Fatal> {
         Err(Stop::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
         Err(Stop::Output(error)) => Err(Fatal::new(Exit::Failed, format!("print: {error}"))),
         Err(Stop::Input(why)) => Err(Fatal::new(Exit::Failed, why)),
+        Err(Stop::Differs) => Ok(Exit::Failed),
+        Err(Stop::CannotTell(why)) => Err(Fatal::new(Exit::CannotTell, why)),
         Err(Stop::Usage(why)) => Err(Fatal::new(Exit::Usage, why)),
     }
 }
 
-/// Why a dump ends early.
+/// Why a dump ends early, or does not end well.
 #[derive(Debug)]
 enum Stop {
     /// What is read cannot be.
     Input(String),
+    /// What was compared is not the same, as was printed.
+    Differs,
+    /// What is to be compared cannot be read.
+    CannotTell(String),
     /// The options make no sense together.
     Usage(String),
     /// Nothing can be printed any more.
@@ -99,26 +115,4 @@ fn summary(
         }
     }
     Ok(())
-}
-
-/// What works out effects from the first entry of a cluster on.
-fn from_the_beginning(rules: Rules, compared: Compared) -> Effects {
-    let settings = Settings {
-        digest_key: DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..))),
-        lease_ttl_min: LEASE_TTL_MIN,
-        rules,
-        voters: 1,
-    };
-    let state = PrimaryState::new(settings, Position::START);
-    Effects::new(state, compared)
-}
-
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
-
-/// The rules of a release by its name.
-fn rules(version: &str) -> Result<Rules, String> {
-    let version = Version::parse(version)
-        .ok_or_else(|| format!("{version:?} is no release of etcd, such as 3.5.33"))?;
-    Rules::of(version).map_err(|error| error.to_string())
 }

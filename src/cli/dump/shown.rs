@@ -1,8 +1,9 @@
 //! An operation as fields with names. Values and secrets are among them only if asked for.
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::items::{Fields, HIDDEN, Show, fields, text};
 use crate::entry::Op;
 use crate::ids::{LeaseId, MemberId};
 use crate::pb::etcdpb::compare::TargetUnion;
@@ -11,36 +12,12 @@ use crate::pb::etcdpb::{Compare, Permission, PutRequest, RequestOp, TxnRequest};
 use crate::pb::raftpb::ConfChange;
 use crate::range::KeyRange;
 
-/// What may be shown.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Show {
-    pub(super) values: bool,
-    pub(super) secrets: bool,
-}
-
-/// Names and values, in the order of names.
-pub(super) type Fields = Map<String, Value>;
-
-/// Bytes as text: what is not printable ASCII is escaped, and the backslash, too.
-pub(super) fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
-}
-
 /// A range of keys as text.
 pub(super) fn range(range: &KeyRange) -> Value {
     match (range.as_single(), range.end()) {
         (Some(key), _) => json!({"key": text(key)}),
         (None, Some(end)) => json!({"key": text(range.start()), "range_end": text(end)}),
         (None, None) => json!({"key": text(range.start()), "range_end": "\\x00"}),
-    }
-}
-
-fn fields(value: Value) -> Fields {
-    match value {
-        Value::Object(fields) => fields,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Fields::new()
-        }
     }
 }
 
@@ -139,7 +116,7 @@ impl Show {
         let secret = |text: &str| match (self.secrets, text) {
             (_, "") => Value::Null,
             (true, text) => text.into(),
-            (false, _) => "(hidden)".into(),
+            (false, _) => HIDDEN.into(),
         };
         match op {
             Op::Authenticate(r) => filled([

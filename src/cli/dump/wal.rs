@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::lines::Lines;
-use super::{Entries, Stop};
-use crate::ids::RaftIndex;
+use super::{Entries, Stop, effects};
 use crate::learner::Membership;
-use crate::offline::{Compared, Effects, committed};
+use crate::offline::{self, Compared, Effects, committed};
 use crate::wal::{self, Directory, End, Wal};
 
 /// Options of `dump wal`.
@@ -18,8 +17,8 @@ pub(in crate::cli) struct Args {
     /// A member's data directory, or the folder with its WAL files.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Work out what each entry did, as this release of etcd applies it, such as 3.5.33. The log
-    /// must begin with the first entry.
+    /// Work out what each entry did, as this release of etcd applies it, such as 3.5.33: from the
+    /// first entry on, or from --state.
     #[arg(long, value_name = "VERSION")]
     etcd_version: Option<String>,
     #[command(flatten)]
@@ -30,10 +29,7 @@ pub(super) fn dump(args: &Args, out: &mut impl Write) -> Result<(), Stop> {
     let wal = wal::locate(&args.dir).and_then(Wal::open);
     let wal = wal.map_err(Stop::input)?;
     super::summary("wal", summary(&wal), args.entries.json, out)?;
-    let effects = match &args.etcd_version {
-        None => None,
-        Some(version) => Some(effects(&wal, version)?),
-    };
+    let effects = effects(&wal, args)?;
     let mut lines = Lines::new(out, &args.entries, effects, wal.commit());
     let mut membership = Membership::default();
     for entry in wal.all_entries() {
@@ -50,21 +46,36 @@ pub(super) fn dump(args: &Args, out: &mut impl Write) -> Result<(), Stop> {
     }
 }
 
-/// A state to begin with, if the log begins with the first entry.
-fn effects(wal: &Wal<Directory>, version: &str) -> Result<Effects, Stop> {
-    let rules = super::rules(version).map_err(Stop::Usage)?;
-    if wal.first() != RaftIndex(1) {
+/// What works out effects, if the options ask for it.
+fn effects(wal: &Wal<Directory>, args: &Args) -> Result<Option<Effects>, Stop> {
+    let Some(version) = &args.etcd_version else {
+        if args.entries.state.is_some() {
+            return Err(Stop::Usage("--state needs --etcd-version".to_owned()));
+        }
+        return Ok(None);
+    };
+    let rules = effects::rules(version).map_err(Stop::Usage)?;
+    if args.entries.state.is_none()
+        && let Some(restored) = offline::restored_at(wal).map_err(Stop::input)?
+    {
         return Err(Stop::Usage(format!(
-            "the log begins with entry {}, so what entries did cannot be worked out; leave out \
-             --etcd-version",
-            wal.first()
+            "the member was restored from a snapshot, which the log before entry {restored} does \
+             not hold; give that snapshot or the member's database with --state"
         )));
     }
     let mut compared = Compared::default();
     for entry in wal.all_entries() {
         compared.look_at(&committed(entry.map_err(Stop::input)?));
     }
-    Ok(super::from_the_beginning(rules, compared))
+    let begun = effects::begin(&args.entries, wal.first(), rules, compared)?;
+    match begun {
+        Some(effects) => Ok(Some(effects)),
+        None => Err(Stop::Usage(format!(
+            "the log begins with entry {}, so what entries did cannot be worked out without a \
+             --state that reaches there",
+            wal.first()
+        ))),
+    }
 }
 
 /// What there is to say about the whole log, in order.

@@ -24,10 +24,8 @@ pub use reader::{CaptureEnd, Captured, Problem, ReadError, Reader};
 pub use writer::{WriteError, Writer};
 
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::learner::Membership;
+use crate::learner::{Membership, conf_state_to_raft};
 use crate::pb::{capturepb, raftpb};
-
-use super::snap::of_conf_state;
 
 /// What a captured log begins with.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,7 +65,7 @@ impl Header {
     /// The members as of the beginning. Of them only the ids are known.
     #[must_use]
     pub fn membership(&self) -> Membership {
-        Membership::new(of_conf_state(&self.conf_state))
+        Membership::new([], &conf_state_to_raft(&self.conf_state))
     }
 
     fn to_message(&self) -> capturepb::Header {

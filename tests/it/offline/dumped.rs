@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, Version};
 
-async fn dump(args: &[&str], path: &Path) -> Result<Output> {
+pub(super) async fn dump(args: &[&str], path: &Path) -> Result<Output> {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_etcd-syncer"));
     command.arg("dump").args(args).arg(path);
     Ok(command.output().await?)
 }
 
-async fn dump_json(args: &[&str], path: &Path) -> Result<Vec<Value>> {
+pub(super) async fn dump_json(args: &[&str], path: &Path) -> Result<Vec<Value>> {
     let output = dump(args, path).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {said}", output.status);

@@ -6,11 +6,12 @@ mod joined;
 mod load;
 mod mutations;
 mod resolved;
+mod restored;
 mod stopped;
 mod three;
 
 use anyhow::Result;
-use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::offline::{DataDir, Recovery};
 
@@ -39,5 +40,6 @@ fn at_the_beginning(primary: ClusterId) -> Checkpoint {
         phase: Phase::Streaming,
         writer: 0,
         batch: 0,
+        ledger: Place::empty([1; 32]),
     }
 }
