@@ -308,6 +308,8 @@ impl<S: Standby> Apply<S> {
             | Failure::Unknown(_)
             | Failure::NoSpace(_)
             | Failure::Diverged(_)
+            | Failure::LeaseNotFound(_)
+            | Failure::Already(_)
             | Failure::Refused(_) => "--max-request-bytes",
         };
         Err(End::TooLarge {

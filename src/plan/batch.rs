@@ -46,8 +46,8 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value.
-const OP_OVERHEAD_BYTES: usize = 24;
+/// What each operation costs in a request beside its key and value: tags and lengths, the lease.
+const OP_OVERHEAD_BYTES: usize = 36;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.

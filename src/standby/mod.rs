@@ -6,18 +6,22 @@
 //!
 //! [`Standby`] is the seam: [`Etcd`] is the real one, tests have a fake that can lose any answer.
 
+mod compaction;
 mod contact;
 mod etcd;
 mod failure;
+mod leases;
 mod writer;
 
 use std::future::Future;
 
 use bytes::Bytes;
 
+pub use compaction::Compaction;
 pub use contact::{Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
+pub use leases::{Granted, LeaseStatus, Leases};
 pub use writer::{Error, Writer, Written};
 
 use crate::ids::ClusterId;

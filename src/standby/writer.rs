@@ -129,6 +129,8 @@ impl<S: Standby> Writer<S> {
                     failure @ (Failure::TooLarge(_)
                     | Failure::TooManyOps(_)
                     | Failure::Diverged(_)
+                    | Failure::LeaseNotFound(_)
+                    | Failure::Already(_)
                     | Failure::Refused(_)),
                 ) => return Err(Error::Refused(failure)),
             }
