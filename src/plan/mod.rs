@@ -9,9 +9,13 @@
 //! there would destroy the key in etcd 3.5 to 3.7.
 
 mod batch;
+mod compaction;
+mod leases;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
+pub use compaction::Milestones;
+pub use leases::LeasePlan;
 pub use nest::{Nested, capacity, nest};
 
 use crate::ids::RaftIndex;
