@@ -231,7 +231,7 @@ impl<S: Standby> Apply<S> {
             self.view.send_modify(|view| view.disagreements.push(index));
         }
         match polled? {
-            Polled::Batch(batch) => self.write(batch, stop).await,
+            Polled::Batch(batch) => self.write(*batch, stop).await,
             Polled::Read(keys) => {
                 let mut values = Vec::new();
                 for key in keys {

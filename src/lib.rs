@@ -66,6 +66,7 @@ pub mod exit;
 pub mod halt;
 pub mod ids;
 pub mod learner;
+pub mod ledger;
 pub mod pb;
 pub mod peer;
 pub mod pipeline;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase};
+use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
 use crate::ids::{ClusterId, RaftIndex, Revision, Term};
 use crate::peer::join::{self, Found, Lookup};
@@ -162,6 +162,7 @@ impl App {
             phase: CheckpointPhase::Streaming,
             writer: fastrand::u64(1..),
             batch: 0,
+            ledger: Place::empty(std::array::from_fn(|_| fastrand::u8(..))),
         };
         let key = reserved::checkpoint_key(&self.config.stream);
         let trouble = self.board.standby_trouble.clone();

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft::eraftpb::ConfState;
 
+use super::LeasePlan;
 use crate::ids::{LeaseId, RaftIndex, Revision, Term};
+use crate::ledger::Journal;
 use crate::range::KeyRange;
 use crate::range_set::RangeSet;
-use crate::resolve::{Changes, Put, Value};
+use crate::resolve::{AuthChange, Changes, Delta, LeaseChange, Put, Value};
 
 /// What one entry adds to a batch: its position, and the part of its effect that is replicated.
 #[derive(Clone, Debug)]
@@ -25,6 +27,12 @@ pub struct Unit {
     pub members: Option<ConfState>,
     /// What it did to keys.
     pub changes: Changes,
+    /// What it did to a lease.
+    pub lease: Option<LeaseChange>,
+    /// What it did to users and roles.
+    pub auth: Vec<AuthChange>,
+    /// What it changed in the primary's state, for the ledger.
+    pub delta: Delta,
 }
 
 /// One operation of a batch on the standby.
@@ -43,6 +51,7 @@ pub struct Batch {
     units: Vec<Unit>,
     puts: BTreeMap<Bytes, (Value, LeaseId)>,
     deletes: RangeSet,
+    journal: Journal,
     bytes: usize,
 }
 
@@ -66,6 +75,18 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What the entries changed in the primary's state, as one.
+    #[must_use]
+    pub fn delta(&self) -> Delta {
+        self.journal.delta()
+    }
+
+    /// What the entries ask of the standby's leases.
+    #[must_use]
+    pub fn leases(&self) -> LeasePlan {
+        LeasePlan::of(self.units.iter().filter_map(|unit| unit.lease))
     }
 
     /// The operations.
@@ -116,6 +137,7 @@ impl Batch {
         for put in &unit.changes.puts {
             self.put(put);
         }
+        self.journal.add(&unit.delta);
         self.units.push(unit);
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may import. A module imports only what stands above it here, so nothing
 /// runs in circles, and nothing but the command line knows the whole.
-const IMPORTS: [(&str, &str); 27] = [
+const IMPORTS: [(&str, &str); 28] = [
     ("backoff", ""),
     ("exit", ""),
     ("ids", ""),
@@ -22,7 +22,11 @@ const IMPORTS: [(&str, &str); 27] = [
     ("secret", ""),
     ("resolve", "entry ids pb range range_set secret"),
     ("statefile", "exit resolve"),
-    ("plan", "ids range range_set reserved resolve"),
+    (
+        "ledger",
+        "checkpoint ids pb range range_set reserved resolve",
+    ),
+    ("plan", "ids ledger range range_set reserved resolve"),
     ("learner", "checkpoint entry ids pb peer"),
     ("pipeline", "entry ids learner plan resolve"),
     (
@@ -47,8 +51,9 @@ const IMPORTS: [(&str, &str); 27] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 18] = [
+const PURE: [&str; 20] = [
     "checkpoint/ack",
+    "checkpoint/place",
     "checkpoint/record",
     "entry/",
     "learner/convert",
@@ -58,6 +63,7 @@ const PURE: [&str; 18] = [
     "learner/membership",
     "learner/node",
     "learner/terms",
+    "ledger/",
     "peer/codec/",
     "peer/filter",
     "peer/handshake",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::plan::{Nested, Write, nest};
 use etcd_syncer::range::KeyRange;
@@ -71,6 +71,7 @@ fn checkpoint(process: u64, batch: usize) -> Checkpoint {
         phase: Phase::Streaming,
         writer: process,
         batch: number,
+        ledger: Place::empty([0; 32]),
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::ids::{RaftIndex, Revision, Term};
 use crate::plan::{Batch, Unit, Write};
 use crate::range::KeyRange;
-use crate::resolve::{Changes, Put, Value};
+use crate::resolve::{Changes, Delta, Put, Value};
 
 /// A request to the primary: leases and keys are small numbers, lease 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +112,9 @@ impl Etcd {
 /// Runs `ops` on a primary and in batches on a standby; bit n of `cuts` ends a batch after op n.
 fn check(ops: &[Op], cuts: u32) -> Result<(), String> {
     let (mut primary, mut standby) = (Etcd::default(), Etcd::default());
-    let (mut batch, mut leases) = (Batch::default(), Vec::new());
+    let mut batch = Batch::default();
     for (at, op) in ops.iter().enumerate() {
         let (lease, changes) = primary.serve(*op);
-        leases.extend(lease);
         let index = u64::try_from(at).unwrap() + 1;
         batch.add(Unit {
             index: RaftIndex(index),
@@ -124,10 +123,13 @@ fn check(ops: &[Op], cuts: u32) -> Result<(), String> {
             compact_revision: Revision(-1),
             members: None,
             changes,
+            lease,
+            auth: Vec::new(),
+            delta: Delta::default(),
         });
         if cuts >> at & 1 == 1 || at + 1 == ops.len() {
-            let plan = LeasePlan::of(std::mem::take(&mut leases));
-            standby.replay(&plan, &std::mem::take(&mut batch))?;
+            let batch = std::mem::take(&mut batch);
+            standby.replay(&batch.leases(), &batch)?;
             if standby != primary {
                 return Err(format!("{standby:?} for {primary:?}"));
             }

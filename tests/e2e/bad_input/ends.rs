@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
-use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 
 use super::{assert_ends, assert_stops, pair, store_checkpoint, stored_checkpoint, streaming};
@@ -80,6 +80,7 @@ fn checkpoint(primary: u64, member: u64, index: u64) -> Checkpoint {
         phase: Phase::Streaming,
         writer: 7,
         batch: 1,
+        ledger: Place::empty([0; 32]),
     }
 }
 
