@@ -10,6 +10,7 @@ mod compaction;
 mod contact;
 mod etcd;
 mod failure;
+pub mod keeper;
 mod leases;
 mod writer;
 

@@ -11,6 +11,7 @@
 mod harness;
 
 mod fake_standby;
+mod keeper;
 mod lease_suite;
 mod real_entries;
 mod standby_suite;

@@ -27,7 +27,7 @@ impl Leases for Etcd {
             Ok(client) => client,
             Err(failure) => return ids.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let grants = ids.to_vec().into_iter();
+        let grants = ids.iter().copied();
         let grants = grants.map(|id| self.grant_one(client.lease_client(), id, ttl));
         stream::iter(grants).buffered(AT_A_TIME).collect().await
     }
@@ -37,7 +37,7 @@ impl Leases for Etcd {
             Ok(client) => client,
             Err(failure) => return ids.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let revokes = ids.to_vec().into_iter();
+        let revokes = ids.iter().copied();
         let revokes = revokes.map(|id| self.revoke_one(client.lease_client(), id));
         stream::iter(revokes).buffered(AT_A_TIME).collect().await
     }

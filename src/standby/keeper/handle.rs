@@ -1,0 +1,102 @@
+//! How the stream speaks to the keeper of its leases.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::LeaseId;
+use crate::standby::Failure;
+
+/// Why a question to the keeper has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The standby refuses it.
+    #[error("{0}")]
+    Refused(Failure),
+    /// The keeper has ended.
+    #[error("the keeper of leases has ended")]
+    Ended,
+}
+
+/// How the stream speaks to its keeper.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) gone: mpsc::UnboundedReceiver<Vec<LeaseId>>,
+}
+
+/// What the keeper is told.
+pub(super) enum Command {
+    Hold(Vec<LeaseId>, oneshot::Sender<Result<(), Failure>>),
+    Release(Vec<LeaseId>),
+    Compact(i64),
+    Missing(oneshot::Sender<Result<Vec<LeaseId>, Failure>>),
+}
+
+impl Handle {
+    /// Waits until these leases exist. They are kept alive from then on.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the standby never will make one.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; the leases may be made all the same.
+    pub async fn hold(&self, ids: Vec<LeaseId>) -> Result<(), Error> {
+        self.ask(|answer| Command::Hold(ids, answer)).await
+    }
+
+    /// Ends these leases, to which nothing is attached, as soon as may be. Waits for nothing unless
+    /// very many are to be ended.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    pub async fn release(&self, ids: Vec<LeaseId>) -> Result<(), Error> {
+        self.tell(Command::Release(ids)).await
+    }
+
+    /// Compacts the standby at a revision, as soon as may be.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    pub async fn compact(&self, revision: i64) -> Result<(), Error> {
+        self.tell(Command::Compact(revision)).await
+    }
+
+    /// Finds the leases that are held and not there. They are not held any more.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the standby does not say.
+    pub async fn missing(&self) -> Result<Vec<LeaseId>, Error> {
+        self.ask(Command::Missing).await
+    }
+
+    /// Waits for leases that were found gone. They are not held any more.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn gone(&mut self) -> Result<Vec<LeaseId>, Error> {
+        self.gone.recv().await.ok_or(Error::Ended)
+    }
+
+    /// Leases that were found gone, if some were.
+    pub fn try_gone(&mut self) -> Option<Vec<LeaseId>> {
+        self.gone.try_recv().ok()
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| Error::Ended)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
+    ) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.tell(command(sender)).await?;
+        match answer.await {
+            Ok(answer) => answer.map_err(Error::Refused),
+            Err(_) => Err(Error::Ended),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the keeper learns of each piece of work.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::book::Revoked;
+use super::work::{Done, Outcome};
+use super::{CENSUS_PER_LEASE, CENSUS_PERIOD, DOUBT, Keeper};
+use crate::ids::LeaseId;
+use crate::standby::{Compaction, Failure, Leases, Standby};
+
+impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
+    /// Takes in what came of a piece of work.
+    pub(super) fn settle(&mut self, done: Done<S>) {
+        let now = self.now();
+        let failure = match done.outcome {
+            Outcome::Granted(granted) => self.settle_grants(granted, now),
+            Outcome::Revoked(revoked) => self.settle_revokes(revoked, now),
+            Outcome::Renewed(renewed) => self.settle_renewals(renewed, now),
+            Outcome::Listed(mark, listed) => self.settle_census(mark, listed, now),
+            Outcome::Compacted(revision, result) => self.settle_compaction(revision, result),
+        };
+        self.lane(done.kind).put_back(done.standby, failure, now);
+    }
+
+    fn settle_grants(
+        &mut self,
+        granted: Vec<(LeaseId, Result<i64, Failure>)>,
+        now: Duration,
+    ) -> Option<Failure> {
+        let mut last = None;
+        for (id, result) in granted {
+            match result {
+                Ok(ttl) => {
+                    self.book.granted(id, Some(ttl), now);
+                    self.view.send_modify(|view| view.granted += 1);
+                }
+                Err(failure) => {
+                    self.book.granted(id, None, now);
+                    last = Some(failure);
+                }
+            }
+        }
+        match &last {
+            Some(failure) if !is_worth_another_try(failure) => {
+                self.book.give_up_wanted();
+                if let Some(holding) = self.holding.take() {
+                    let _nobody_waits = holding.send(Err(failure.clone()));
+                }
+            }
+            Some(_) | None => self.answer_hold(),
+        }
+        last
+    }
+
+    pub(super) fn answer_hold(&mut self) {
+        if !self.book.is_waiting()
+            && let Some(holding) = self.holding.take()
+        {
+            let _nobody_waits = holding.send(Ok(()));
+        }
+    }
+
+    fn settle_revokes(
+        &mut self,
+        revoked: Vec<(LeaseId, Result<(), Failure>)>,
+        now: Duration,
+    ) -> Option<Failure> {
+        let mut last = None;
+        for (id, result) in revoked {
+            let outcome = match &result {
+                Ok(()) => Revoked::Done,
+                Err(Failure::Unknown(_) | Failure::NoSpace(_)) => Revoked::Unknown,
+                Err(_) => Revoked::NotDone,
+            };
+            self.book.revoked(id, outcome, now);
+            match result {
+                Ok(()) => self.view.send_modify(|view| view.revoked += 1),
+                Err(failure) => last = Some(failure),
+            }
+        }
+        last
+    }
+
+    fn settle_renewals(
+        &mut self,
+        renewed: Result<Vec<(LeaseId, Option<i64>)>, Failure>,
+        now: Duration,
+    ) -> Option<Failure> {
+        let renewed = match renewed {
+            Ok(renewed) => renewed,
+            Err(failure) => return Some(failure),
+        };
+        let mut count = 0;
+        for (id, ttl) in renewed {
+            let due = match ttl {
+                Some(ttl) => {
+                    count += 1;
+                    self.book.rota.due_after(now, ttl)
+                }
+                None if self.book.rota.holds(id) => {
+                    // The list of leases has the last word.
+                    self.census_at = now;
+                    now + DOUBT
+                }
+                None => continue,
+            };
+            self.book.rota.put_off(id, due);
+        }
+        self.view.send_modify(|view| view.renewed += count);
+        None
+    }
+
+    fn settle_census(
+        &mut self,
+        mark: u64,
+        listed: Result<BTreeSet<LeaseId>, Failure>,
+        now: Duration,
+    ) -> Option<Failure> {
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(failure) => {
+                if !is_worth_another_try(&failure) {
+                    for asking in self.asking.drain(..) {
+                        let _nobody_waits = asking.send(Err(failure.clone()));
+                    }
+                    self.census_at = now + CENSUS_PERIOD;
+                }
+                return Some(failure);
+            }
+        };
+        let leases = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+        self.census_at = now + CENSUS_PERIOD.max(CENSUS_PER_LEASE.saturating_mul(leases));
+        let missing = self.book.rota.missing(&listed, mark);
+        for id in &missing {
+            self.book.rota.remove(*id);
+        }
+        let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
+        self.view.send_modify(|view| view.lost += count);
+        let mut told = false;
+        for asking in self.asking.drain(..) {
+            told |= asking.send(Ok(missing.clone())).is_ok();
+        }
+        if !told && !missing.is_empty() {
+            let _nobody_listens = self.gone.send(missing);
+        }
+        None
+    }
+
+    fn settle_compaction(&mut self, revision: i64, result: Result<(), Failure>) -> Option<Failure> {
+        match &result {
+            Ok(()) => self.view.send_modify(|view| view.compacted = revision),
+            Err(failure) if is_worth_another_try(failure) => return result.err(),
+            // It only costs space, and the next one comes.
+            Err(failure) => tracing::warn!(revision, standby_says = %failure, "not compacted"),
+        }
+        self.compact_to = self.compact_to.filter(|newer| *newer > revision);
+        None
+    }
+}
+
+fn is_worth_another_try(failure: &Failure) -> bool {
+    match failure {
+        Failure::NotApplied(_) | Failure::Unknown(_) | Failure::NoSpace(_) => true,
+        Failure::TooLarge(_)
+        | Failure::TooManyOps(_)
+        | Failure::Diverged(_)
+        | Failure::LeaseNotFound(_)
+        | Failure::Already(_)
+        | Failure::Refused(_) => false,
+    }
+}
