@@ -5,18 +5,20 @@
 //! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
 //! waits on a timer.
 
+mod leases;
+
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
-use crate::ids::{MemberId, RaftIndex, Revision};
+use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::learner::Handout;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
-use crate::plan::{Batch, nest};
+use crate::plan::{Batch, Milestones, Nested, Write, nest};
 use crate::resolve::{Rules, UnknownVersion};
-use crate::standby::{self, Failure, Standby, Writer, Written};
+use crate::standby::{self, Failure, Standby, Writer, Written, keeper};
 
 /// The task.
 #[derive(Debug)]
@@ -24,6 +26,12 @@ pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
     checkpoint: Checkpoint,
+    /// The primary's compact revision that was carried over last.
+    compacted: Revision,
+    milestones: Milestones,
+    keeper: keeper::Handle,
+    /// How often the next batch met a lease that was missing.
+    losses: u32,
     txn_ops_max: usize,
     handouts: mpsc::UnboundedReceiver<Vec<Handout>>,
     durable: watch::Sender<RaftIndex>,
@@ -42,6 +50,8 @@ pub struct Channels {
     pub durable: watch::Sender<RaftIndex>,
     /// How the primary applies entries.
     pub rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+    /// What keeps the leases.
+    pub keeper: keeper::Handle,
 }
 
 /// What the task shows of itself.
@@ -63,6 +73,8 @@ pub struct View {
     pub keys: usize,
     /// Leases of the primary.
     pub leases: usize,
+    /// Leases that the standby had lost and that were made again.
+    pub leases_restored: u64,
     /// Batches written.
     pub batches: u64,
     /// Transactions sent, more than batches if some had to be sent again.
@@ -158,6 +170,19 @@ pub enum End {
         /// What to raise.
         flag: &'static str,
     },
+    /// A lease was gone on the standby, and keys with it.
+    #[error(
+        "the standby lost lease {lease} and keys that were attached to it (it should have {keys}): \
+         it was revoked there, or expired while nothing kept it alive for longer than \
+         --standby-lease-ttl; the keys' values are not known here, `etcd-syncer resync` brings them \
+         back"
+    )]
+    KeysLost {
+        /// The lease.
+        lease: LeaseId,
+        /// How many keys it should have.
+        keys: usize,
+    },
     /// The learner ended before.
     #[error("the rest of the process has ended")]
     Alone,
@@ -182,11 +207,18 @@ impl<S: Standby> Apply<S> {
             handouts,
             durable,
             rules,
+            keeper,
         } = channels;
+        let standby_revision = writer.written_at().unwrap_or_default();
+        let milestones = Milestones::new(checkpoint.revision, standby_revision);
         Self {
             pipeline,
             writer,
+            compacted: checkpoint.compact_revision,
+            milestones,
+            keeper,
             checkpoint,
+            losses: 0,
             txn_ops_max,
             handouts,
             durable,
@@ -215,6 +247,9 @@ impl<S: Standby> Apply<S> {
         }
         if stop.is_cancelled() {
             return Err(End::Stopped);
+        }
+        while let Some(lost) = self.keeper.try_gone() {
+            self.restore(lost, None, stop).await?;
         }
         if self.rules.has_changed().unwrap_or(false) {
             self.pipeline.set_rules((*self.rules.borrow_and_update())?);
@@ -250,6 +285,7 @@ impl<S: Standby> Apply<S> {
                     self.pipeline.push(handouts.ok_or(End::Alone)?);
                     Ok(())
                 }
+                lost = self.keeper.gone() => self.restore(lost?, None, stop).await,
             },
         }
     }
@@ -267,26 +303,46 @@ impl<S: Standby> Apply<S> {
                 Failure::TooManyOps("too many for one transaction".into()),
             );
         };
+        let mut plan = batch.leases();
+        self.before(&mut plan, stop).await?;
         let started = Instant::now();
-        let patience = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        };
-        let outcome = tokio::select! {
-            outcome = self.writer.write(writes, &checkpoint) => outcome,
-            () = patience => return Err(End::StoppedInFlight),
-        };
-        match outcome {
+        match self.unless_stopped(writes, &checkpoint, stop).await? {
             Ok(written) => {
                 self.checkpoint = checkpoint;
+                self.losses = 0;
                 self.note(&batch, written, started.elapsed());
                 self.durable.send_replace(self.checkpoint.index);
-                Ok(())
+                self.after(&batch, plan, written.revision).await
             }
             Err(standby::Error::Refused(
                 failure @ (Failure::TooLarge(_) | Failure::TooManyOps(_)),
             )) => self.part(batch, failure),
+            Err(standby::Error::Refused(failure @ Failure::LeaseNotFound(_)))
+                if self.losses < leases::LOSSES_MAX =>
+            {
+                self.losses += 1;
+                self.find_lost(&batch, failure, stop).await?;
+                self.pipeline.take_back(batch);
+                Ok(())
+            }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes to the standby. Told to stop, it waits a little for the answer.
+    async fn unless_stopped(
+        &mut self,
+        writes: Vec<Nested<Write>>,
+        checkpoint: &Checkpoint,
+        stop: &CancellationToken,
+    ) -> Result<Result<Written, standby::Error>, End> {
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! {
+            outcome = self.writer.write(writes, checkpoint) => Ok(outcome),
+            () = patience => Err(End::StoppedInFlight),
         }
     }
 

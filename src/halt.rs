@@ -48,6 +48,7 @@ impl Halt {
                 | pipeline::Error::Unsupported { .. },
             )
             | apply::End::Version(_)
+            | apply::End::KeysLost { .. }
             | apply::End::TooLarge { .. } => Exit::Halted,
         };
         Some(Self {

@@ -19,6 +19,7 @@ use crate::peer::{Inbox, Transport};
 use crate::pipeline::Pipeline;
 use crate::plan::Limits;
 use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, UnknownVersion, Version};
+use crate::standby::keeper::{self, Keeper};
 use crate::standby::{Etcd, Writer};
 use crate::statefile;
 use crate::status::Phase;
@@ -26,13 +27,19 @@ use crate::status::Phase;
 /// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
 const LEASE_TTL_MIN: i64 = 2;
 
-/// The two tasks of a stream, and what they share.
+/// The tasks of a stream.
 pub(super) struct Stream {
     learner: JoinHandle<learner::End>,
     learner_stop: CancellationToken,
     apply: JoinHandle<(apply::End, Pipeline)>,
     apply_stop: CancellationToken,
+    keeper: JoinHandle<()>,
+    keeper_stop: CancellationToken,
 }
+
+/// How long the last leases that are to be ended may keep a process that was told to stop; what is
+/// left of them is empty and expires.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Starts the learner and what writes to the standby.
@@ -55,6 +62,7 @@ impl App {
         let node = Node::new(us, cut, []).map_err(|error| Fatal::new(Exit::Failed, error))?;
         let inlet = Inlet::new(node, self.config.receive_bytes_max);
         let pipeline = self.pipeline(rules, txn_ops_max);
+        let (keeper_task, keeper) = self.keeper(&pipeline);
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
         let (durable_in, durable_out) = watch::channel(RaftIndex(0));
         let (learner_stop, apply_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -72,6 +80,7 @@ impl App {
             handouts: handouts_out,
             durable: durable_in,
             rules: rules_out,
+            keeper,
         };
         let apply = Apply::new(
             pipeline,
@@ -87,12 +96,42 @@ impl App {
             .map_err(|error| Fatal::new(Exit::Failed, error))?;
         self.board.phase.send_replace(Phase::Streaming);
         tokio::spawn(follow_release(self.transport.clone(), version, rules_in));
+        let keeper_stop = CancellationToken::new();
         Ok(Stream {
+            keeper: tokio::spawn(keeper_task.run(keeper_stop.clone())),
+            keeper_stop,
             learner: tokio::spawn(learner.run(learner_stop.clone())),
             learner_stop,
             apply: tokio::spawn(apply.run(apply_stop.clone())),
             apply_stop,
         })
+    }
+
+    /// What keeps the leases of the state alive on the standby.
+    fn keeper(&self, pipeline: &Pipeline) -> (Keeper<Etcd>, keeper::Handle) {
+        let held: Vec<_> = pipeline.state().leases().map(|(id, _)| id).collect();
+        let options = keeper::Options {
+            ttl: self.config.standby_lease_ttl,
+            compaction: self.config.compaction,
+        };
+        let view = self.board.keeper.clone();
+        Keeper::new(|| self.standby(), options, held, view)
+    }
+
+    /// Lets the keeper finish, which kept leases alive even while the stream was halted.
+    async fn end_keeper(&self, keeper: JoinHandle<()>, stop: CancellationToken) {
+        let mut view = self.board.keeper.subscribe();
+        let finished = view.wait_for(|view| view.ending == 0);
+        if tokio::time::timeout(KEEPER_PATIENCE, finished)
+            .await
+            .is_err()
+        {
+            tracing::warn!("leases are left on the standby; they are empty and will expire");
+        }
+        stop.cancel();
+        if keeper.await.is_err() {
+            tracing::warn!("the keeper of leases ended in a panic");
+        }
     }
 
     /// The way to the standby from the beginning of the log.
@@ -155,13 +194,15 @@ impl App {
         if let Some(path) = &self.config.dump_state {
             statefile::write(path, pipeline.state())?;
         }
-        match apply_halt.or_else(|| Halt::of_learner(&learner_end)) {
-            Some(halt) => Ok(self.halted(halt).await),
+        let exit = match apply_halt.or_else(|| Halt::of_learner(&learner_end)) {
+            Some(halt) => self.halted(halt).await,
             None => {
                 tracing::info!(apply = %apply_end, "ended");
-                Ok(Exit::Ok)
+                Exit::Ok
             }
-        }
+        };
+        self.end_keeper(stream.keeper, stream.keeper_stop).await;
+        Ok(exit)
     }
 
     /// Shows why the stream halted until a person ends the process.

@@ -114,6 +114,12 @@ impl Batch {
         })
     }
 
+    /// True if an entry of it wrote or deleted `key`.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.units.iter().any(|unit| unit.changes.touch(key))
+    }
+
     /// Adds the next entry; of a key that was touched before only the last state remains.
     ///
     /// # Panics

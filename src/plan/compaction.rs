@@ -1,9 +1,10 @@
 //! Which revision of the standby stands for a revision of the primary. Pure.
 //!
-//! The two keyspaces count differently, so a compaction cannot be carried over by its number. After
-//! each batch both revisions are noted; a compaction of the primary at revision `r` then becomes one
-//! of the standby at the last noted revision that holds no more than `r`: every state of the primary
-//! that is still to be seen there is still to be seen here, as far as it was ever written here.
+//! The two keyspaces count differently, so a compaction cannot be carried over by its number.
+//! After each batch both revisions are noted; a compaction of the primary at revision `r` then
+//! becomes one of the standby at the last noted revision that holds no more than `r`: every state
+//! of the primary that is still to be seen there is still to be seen here, as far as it was ever
+//! written here.
 //!
 //! No batch both deletes and puts a key, so none of these revisions is one at which etcd 3.5 to 3.7
 //! would lose a key.
@@ -11,6 +12,15 @@
 use std::collections::VecDeque;
 
 use crate::ids::Revision;
+
+/// Whether the standby's history is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactionPolicy {
+    /// When the primary's is, as far.
+    Follow,
+    /// By others, or never.
+    None,
+}
 
 /// Pairs of revisions that hold the same, of the past.
 #[derive(Clone, Debug)]

@@ -4,12 +4,12 @@
 //!   grants  ---->  transaction  ---->  revokes
 //! ```
 //!
-//! - The transaction names only leases that live at the end of the batch: a key that was attached to
-//!   a lease which ended is deleted or belongs to another one by then.
+//! - The transaction names only leases that live at the end of the batch: a key that was attached
+//!   to a lease which ended is deleted or belongs to another one by then.
 //! - It deletes the keys of a lease that ended, so what is revoked afterwards is empty. A revoke
 //!   does nothing to keys, and nobody waits for it.
-//! - A lease that ended and was granted again under its id is the same lease on the standby: its TTL
-//!   there is not the primary's anyway, and its old keys are gone with the transaction.
+//! - A lease that ended and was granted again under its id is the same lease on the standby: its
+//!   TTL there is not the primary's anyway, and its old keys are gone with the transaction.
 //! - A lease that came and went within the batch leaves no trace.
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ mod leases;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
-pub use compaction::Milestones;
+pub use compaction::{CompactionPolicy, Milestones};
 pub use leases::LeasePlan;
 pub use nest::{Nested, capacity, nest};
 
@@ -105,6 +105,12 @@ impl Planner {
         }
         self.open.add(unit);
         Ok(None)
+    }
+
+    /// True if an entry in the open batch wrote or deleted `key`.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.open.touches_key(key)
     }
 
     /// True if no entry waits in the open batch.

@@ -9,12 +9,12 @@
 //!                                                    compactions          /
 //! ```
 //!
-//! - A lease on the standby has a long TTL of its own, the hold, and is renewed three times in it.
-//!   So it ends when the primary's ends, and not when nobody can reach us for a while.
+//! - A lease on the standby has a long TTL of its own, and is renewed three times in it. So it ends
+//!   when the primary's ends, and not when nobody can reach us for a while.
 //! - The stream waits for grants, as its next batch needs them. It waits for nothing else.
-//! - A lease that the standby lost is never made again silently: its keys are gone with it. The
-//!   keeper compares what the standby has with what it holds once in a while, and whenever a renewal
-//!   finds nothing, and hands over what is gone.
+//! - A lease that the standby lost is never made again silently: its keys are gone with it. Once in
+//!   a while, and whenever a renewal finds nothing, the keeper compares what the standby has with
+//!   what it holds, and hands over what is gone.
 //! - Nothing here is guarded by the checkpoint. A process that was overtaken by another one can
 //!   still renew leases and make them, which does no harm, or end an empty one that the other has
 //!   made again in between; the other's keeper finds that out.
@@ -36,11 +36,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Compaction, Failure, Leases, Standby};
 use crate::ids::LeaseId;
+use crate::plan::CompactionPolicy;
 use book::Book;
 use handle::Command;
 pub use handle::{Error, Handle};
 use lane::{Kind, Lane};
 use work::Done;
+
+/// What a keeper is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// TTL of the leases that it makes, whole seconds.
+    pub ttl: Duration,
+    /// Whether it compacts when it is told to.
+    pub compaction: CompactionPolicy,
+}
 
 /// What the keeper shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +91,7 @@ const DOUBT: Duration = Duration::from_secs(2);
 pub struct Keeper<S> {
     started: Instant,
     ttl: i64,
+    compaction: CompactionPolicy,
     book: Book,
     /// In the order of [`Kind`].
     lanes: [Lane<S>; 4],
@@ -107,17 +118,18 @@ impl<S> std::fmt::Debug for Keeper<S> {
 }
 
 impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
-    /// A keeper that makes leases of `ttl`, and keeps `held` alive, which exist already; `standby`
-    /// makes as many handles as it works at things at a time.
+    /// A keeper that keeps the leases `held` alive, which exist already; `standby` makes a handle
+    /// for each kind of work.
     #[must_use]
     pub fn new(
         mut standby: impl FnMut() -> S,
-        ttl: Duration,
+        options: Options,
         held: impl IntoIterator<Item = LeaseId>,
         view: watch::Sender<View>,
     ) -> (Self, Handle) {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (gone, gone_receiver) = mpsc::unbounded_channel();
+        let ttl = options.ttl;
         let mut book = Book::new(ttl);
         for id in held {
             // Nobody knows for how long they were not renewed.
@@ -125,6 +137,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
         }
         let keeper = Self {
             started: Instant::now(),
+            compaction: options.compaction,
             ttl: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
             book,
             lanes: [
@@ -183,7 +196,10 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 self.answer_hold();
             }
             Command::Release(ids) => self.book.release(ids),
-            Command::Compact(revision) => self.compact_to = Some(revision),
+            Command::Compact(revision) => match self.compaction {
+                CompactionPolicy::Follow => self.compact_to = Some(revision),
+                CompactionPolicy::None => {}
+            },
             Command::Missing(answer) => {
                 self.asking.push(answer);
                 self.census_at = now;

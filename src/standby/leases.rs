@@ -32,8 +32,8 @@ pub struct LeaseStatus {
     pub keys: Vec<Bytes>,
 }
 
-/// The leases of one etcd cluster. Each call is one attempt with a deadline; the caller decides what
-/// to do about a failure.
+/// The leases of one etcd cluster. Each call is one attempt with a deadline; the caller decides
+/// what to do about a failure.
 pub trait Leases: Send {
     /// Makes leases of `ttl` seconds, many at a time. What came of each, in order.
     fn grant(
@@ -42,13 +42,13 @@ pub trait Leases: Send {
         ttl: i64,
     ) -> impl Future<Output = Vec<Result<Granted, Failure>>> + Send;
 
-    /// Ends leases and deletes the keys attached to them, many at a time, each lease by itself. What
-    /// came of each, in order; success for one that was not there.
+    /// Ends leases and deletes the keys attached to them, many at a time, each lease by itself.
+    /// What came of each, in order; success for one that was not there.
     fn revoke(&mut self, ids: &[LeaseId]) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 
     /// Gives each lease its whole TTL again: all in one stream, the next without waiting for the
     /// answer to the last. The TTL of each in seconds, in order; none for one that is not there, or
-    /// that was made a moment ago, as members of 3.4 may not have heard of it yet.
+    /// was made a moment ago, as members of 3.4 may not have heard of it yet.
     fn keep_alive(
         &mut self,
         ids: &[LeaseId],
@@ -57,9 +57,9 @@ pub trait Leases: Send {
     /// Every lease that exists, in any order, no older than this call.
     fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, Failure>> + Send;
 
-    /// What a lease is like; none if it is not there.
+    /// What leases are like, many at a time, in order; none for one that is not there.
     fn time_to_live(
         &mut self,
-        id: LeaseId,
-    ) -> impl Future<Output = Result<Option<LeaseStatus>, Failure>> + Send;
+        ids: &[LeaseId],
+    ) -> impl Future<Output = Vec<Result<Option<LeaseStatus>, Failure>>> + Send;
 }

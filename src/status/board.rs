@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
+use crate::standby::keeper;
 use crate::{apply, learner, primary};
 
 /// What the process is doing.
@@ -52,6 +53,8 @@ pub struct Board {
     pub apply: watch::Sender<apply::View>,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: watch::Sender<Option<String>>,
+    /// The figures of the keeper of leases.
+    pub keeper: watch::Sender<keeper::View>,
     /// What the primary says of itself, if its client URLs are known.
     pub primary: watch::Sender<Option<primary::View>>,
 }
@@ -68,6 +71,7 @@ impl Board {
             learner: watch::Sender::default(),
             apply: watch::Sender::default(),
             standby_trouble: watch::Sender::new(None),
+            keeper: watch::Sender::default(),
             primary: watch::Sender::new(None),
         }
     }

@@ -201,6 +201,33 @@ pub async fn wait_same_keys_and_values(
     .await
 }
 
+/// Succeeds if both clusters have the same leases with the same keys; TTLs may differ. The syncer's
+/// own keys are left out.
+///
+/// # Errors
+/// If not, with the first 20 differences, or if a cluster can't be read.
+pub async fn assert_same_lease_keys(primary: &Cluster, standby: &Cluster) -> Result<()> {
+    let without_ttl = |leases: BTreeMap<i64, LeaseInfo>| {
+        let each = leases.into_iter();
+        each.map(|(id, lease)| {
+            let (granted_ttl, ttl, keys) = (0, 0, lease.keys);
+            let lease = LeaseInfo {
+                granted_ttl,
+                ttl,
+                keys,
+            };
+            (id, lease)
+        })
+        .collect()
+    };
+    let primary = read_leases(&primary.client().await?).await;
+    let standby = read_leases(&standby.client().await?).await;
+    let primary: BTreeMap<_, _> = without_ttl(primary.context("can't read the primary")?);
+    let standby = without_ttl(standby.context("can't read the standby")?);
+    let differences = lease_differences(&primary, &standby);
+    report(&differences, "leases differ between primary and standby")
+}
+
 /// Succeeds if both clusters have the same leases with the same granted TTLs and keys, see
 /// [`lease_differences`].
 ///

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_syncer::ids::LeaseId;
-use etcd_syncer::plan::{Nested, Write};
+use etcd_syncer::plan::{CompactionPolicy, Nested, Write};
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::keeper::{Error, Handle, Keeper, View};
+use etcd_syncer::standby::keeper::{Error, Handle, Keeper, Options, View};
 use etcd_syncer::standby::{Answer, Failure, Guard, Leases, Standby, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -33,7 +33,11 @@ struct Run {
 fn run(standby: &FakeStandby, held: &[LeaseId]) -> Run {
     let (sender, view) = watch::channel(View::default());
     let standby = standby.clone();
-    let (keeper, handle) = Keeper::new(|| standby.clone(), HOLD, held.to_vec(), sender);
+    let options = Options {
+        ttl: HOLD,
+        compaction: CompactionPolicy::Follow,
+    };
+    let (keeper, handle) = Keeper::new(|| standby.clone(), options, held.to_vec(), sender);
     let stop = CancellationToken::new();
     tokio::spawn(keeper.run(stop.clone()));
     Run {

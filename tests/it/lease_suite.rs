@@ -7,7 +7,7 @@ use bytes::Bytes;
 use etcd_syncer::ids::LeaseId;
 use etcd_syncer::plan::{Nested, Write};
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::{Compaction, Failure, Granted, Guard, Leases, Standby};
+use etcd_syncer::standby::{Compaction, Failure, Granted, Guard, LeaseStatus, Leases, Standby};
 
 use crate::harness::eventually;
 use crate::standby_suite::{Bench, applied, claimed, refused, transaction};
@@ -44,8 +44,15 @@ async fn revoked(standby: &mut impl Leases, ids: &[LeaseId]) -> Result<()> {
     Ok(())
 }
 
+/// What one lease is like.
+async fn status(standby: &mut impl Leases, id: LeaseId) -> Result<Option<LeaseStatus>> {
+    let mut all = standby.time_to_live(&[id]).await;
+    ensure!(all.len() == 1, "{all:?}");
+    Ok(all.remove(0)?)
+}
+
 async fn keys_of(standby: &mut impl Leases, id: LeaseId) -> Result<Vec<Bytes>> {
-    let status = standby.time_to_live(id).await?;
+    let status = status(standby, id).await?;
     Ok(status.with_context(|| format!("no lease {id}"))?.keys)
 }
 
@@ -63,13 +70,13 @@ async fn grants_lists_and_revokes(bench: &impl Bench) -> Result<()> {
     expected.sort_unstable();
     ensure!(listed == expected, "{listed:?}");
     for id in IDS {
-        let status = standby.time_to_live(id).await?.context("it is there")?;
+        let status = status(&mut standby, id).await?.context("it is there")?;
         ensure!(status.granted_ttl == HOLD, "{status:?}");
         ensure!((HOLD - 30..=HOLD).contains(&status.remaining), "{status:?}");
         ensure!(status.keys.is_empty(), "{status:?}");
     }
     revoked(&mut standby, &[IDS[0], LeaseId(405), MISSING, IDS[0]]).await?;
-    ensure!(standby.time_to_live(IDS[0]).await?.is_none(), "revoked");
+    ensure!(status(&mut standby, IDS[0]).await?.is_none(), "revoked");
     revoked(&mut standby, &IDS).await?;
     ensure!(standby.leases().await?.is_empty(), "all are revoked");
     let after = standby.about().await?.revision;
@@ -87,6 +94,12 @@ async fn grants_many_at_a_time(bench: &impl Bench) -> Result<()> {
     let mut listed = standby.leases().await?;
     listed.sort_unstable();
     ensure!(listed == ids, "{} are listed", listed.len());
+    let all = standby.time_to_live(&ids).await;
+    let is_held = |one: &Result<Option<LeaseStatus>, Failure>| match one {
+        Ok(Some(status)) => status.granted_ttl == HOLD && status.keys.is_empty(),
+        Ok(None) | Err(_) => false,
+    };
+    ensure!(all.len() == ids.len() && all.iter().all(is_held), "{all:?}");
     let kept = standby.keep_alive(&ids).await?;
     ensure!(kept == vec![Some(HOLD); ids.len()], "{kept:?}");
     revoked(&mut standby, &ids).await?;
@@ -102,7 +115,7 @@ async fn keeps_leases_alive(bench: &impl Bench) -> Result<()> {
     let nothing = standby.keep_alive(&[]).await?;
     ensure!(nothing.is_empty(), "{nothing:?}");
     eventually("some time passes", SOON, async || {
-        let status = bench.standby().time_to_live(a).await?;
+        let status = status(&mut bench.standby(), a).await?;
         ensure!(status.context("it is there")?.remaining <= 17);
         Ok(())
     })
@@ -112,7 +125,7 @@ async fn keeps_leases_alive(bench: &impl Bench) -> Result<()> {
         .await?;
     let expected = [None, None, Some(20), None, Some(HOLD), Some(20)];
     ensure!(kept == expected, "{kept:?}");
-    let status = standby.time_to_live(a).await?.context("it is there")?;
+    let status = status(&mut standby, a).await?.context("it is there")?;
     ensure!(status.remaining >= 18, "{status:?}");
     revoked(&mut standby, &[a, b]).await
 }
@@ -176,7 +189,7 @@ async fn expiry_deletes_keys(bench: &impl Bench) -> Result<()> {
     })
     .await?;
     ensure!(standby.read(&"y".into()).await?.is_some());
-    ensure!(standby.time_to_live(id).await?.is_none());
+    ensure!(status(&mut standby, id).await?.is_none());
     ensure!(standby.keep_alive(&[id]).await? == [None]);
     granted(&mut standby, &[id], 2).await?;
     revoked(&mut standby, &[id]).await

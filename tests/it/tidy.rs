@@ -35,11 +35,14 @@ const IMPORTS: [(&str, &str); 28] = [
     ),
     (
         "apply",
-        "checkpoint ids learner pipeline plan resolve standby",
+        "checkpoint ids learner pipeline plan reserved resolve standby",
     ),
-    ("config", "peer pipeline"),
+    ("config", "peer pipeline plan"),
     ("halt", "apply exit learner pipeline standby"),
-    ("status", "apply halt ids learner peer pipeline primary"),
+    (
+        "status",
+        "apply halt ids learner peer pipeline primary standby",
+    ),
     (
         "app",
         "apply backoff checkpoint config datadir exit halt ids learner peer pipeline plan primary \
@@ -51,7 +54,7 @@ const IMPORTS: [(&str, &str); 28] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 20] = [
+const PURE: [&str; 22] = [
     "checkpoint/ack",
     "checkpoint/place",
     "checkpoint/record",
@@ -72,6 +75,8 @@ const PURE: [&str; 20] = [
     "pipeline",
     "plan/",
     "resolve/",
+    "standby/keeper/book",
+    "standby/keeper/rota",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
 const PURE_PREFIX: &str = "range";

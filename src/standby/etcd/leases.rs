@@ -66,27 +66,14 @@ impl Leases for Etcd {
         Ok(ids.collect())
     }
 
-    async fn time_to_live(&mut self, id: LeaseId) -> Result<Option<LeaseStatus>, Failure> {
-        let mut client = self.client().await?;
-        let options = LeaseTimeToLiveOptions::new().with_keys();
-        let answer = match self
-            .ask(client.lease_time_to_live(id.0, Some(options)))
-            .await
-        {
-            Ok(answer) => answer,
-            Err(Failure::LeaseNotFound(_)) => return Ok(None),
-            Err(failure) => return Err(failure),
+    async fn time_to_live(&mut self, ids: &[LeaseId]) -> Vec<Result<Option<LeaseStatus>, Failure>> {
+        let client = match self.client().await {
+            Ok(client) => client,
+            Err(failure) => return ids.iter().map(|_| Err(failure.clone())).collect(),
         };
-        if answer.ttl() < 0 {
-            return Ok(None);
-        }
-        let mut keys: Vec<_> = answer.keys().iter().cloned().map(Into::into).collect();
-        keys.sort_unstable();
-        Ok(Some(LeaseStatus {
-            granted_ttl: answer.granted_ttl(),
-            remaining: answer.ttl(),
-            keys,
-        }))
+        let questions = ids.iter().copied();
+        let questions = questions.map(|id| self.ask_about(client.lease_client(), id));
+        stream::iter(questions).buffered(AT_A_TIME).collect().await
     }
 }
 
@@ -110,6 +97,29 @@ impl Etcd {
             Ok(_) | Err(Failure::LeaseNotFound(_)) => Ok(()),
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn ask_about(
+        &self,
+        mut client: LeaseClient,
+        id: LeaseId,
+    ) -> Result<Option<LeaseStatus>, Failure> {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let answer = match self.ask(client.time_to_live(id.0, Some(options))).await {
+            Ok(answer) => answer,
+            Err(Failure::LeaseNotFound(_)) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        if answer.ttl() < 0 {
+            return Ok(None);
+        }
+        let mut keys: Vec<_> = answer.keys().iter().cloned().map(Into::into).collect();
+        keys.sort_unstable();
+        Ok(Some(LeaseStatus {
+            granted_ttl: answer.granted_ttl(),
+            remaining: answer.ttl(),
+            keys,
+        }))
     }
 
     /// Opens a stream of keep-alives with its first one; none if that lease is not there.

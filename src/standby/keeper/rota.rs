@@ -1,9 +1,9 @@
 //! Which leases to renew when. Pure: times are counted from the keeper's start.
 //!
 //! Each lease is renewed about once in a period, a third of its TTL. Renewals are spread evenly
-//! however the leases came: with `n` leases one falls due every `period / n`, the one first that has
-//! waited longest. So leases that were all made at once drift apart in the first period. A lease
-//! that has waited for its period is due whatever the others do.
+//! however the leases came: with `n` leases one falls due every `period / n`, the one first that
+//! has waited longest. So leases that were all made at once drift apart in the first period. A
+//! lease that has waited for its period is due whatever the others do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

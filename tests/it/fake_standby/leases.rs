@@ -195,8 +195,8 @@ impl Leases for FakeStandby {
         self.whole("leases", &[], list)
     }
 
-    async fn time_to_live(&mut self, id: LeaseId) -> Result<Option<LeaseStatus>, Failure> {
-        self.whole("time_to_live", &[id], |state| {
+    async fn time_to_live(&mut self, ids: &[LeaseId]) -> Vec<Result<Option<LeaseStatus>, Failure>> {
+        self.for_each("time_to_live", ids, |state, id| {
             Ok(state.leases.leases.get(&id).map(|lease| LeaseStatus {
                 granted_ttl: lease.ttl,
                 remaining: i64::try_from((lease.expires - Instant::now()).as_secs()).unwrap(),
