@@ -248,8 +248,8 @@ impl<S: Standby> Apply<S> {
         if stop.is_cancelled() {
             return Err(End::Stopped);
         }
-        while let Some(lost) = self.keeper.try_gone() {
-            self.restore(lost, None, stop).await?;
+        while let Some(event) = self.keeper.try_event() {
+            self.heard(event, stop).await?;
         }
         if self.rules.has_changed().unwrap_or(false) {
             self.pipeline.set_rules((*self.rules.borrow_and_update())?);
@@ -285,7 +285,7 @@ impl<S: Standby> Apply<S> {
                     self.pipeline.push(handouts.ok_or(End::Alone)?);
                     Ok(())
                 }
-                lost = self.keeper.gone() => self.restore(lost?, None, stop).await,
+                event = self.keeper.event() => self.heard(event?, stop).await,
             },
         }
     }

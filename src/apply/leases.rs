@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Apply, End};
 use crate::ids::LeaseId;
-use crate::plan::{Batch, LeasePlan, Nested, Write, nest};
+use crate::plan::{Batch, LeasePlan, Write, capacity, nest};
 use crate::reserved;
 use crate::resolve::{Put, Value};
 use crate::standby::keeper;
@@ -95,9 +95,26 @@ impl<S: Standby> Apply<S> {
         self.restore(missing, Some(batch), stop).await
     }
 
+    /// The keeper found something out.
+    pub(super) async fn heard(
+        &mut self,
+        event: keeper::Event,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        match event {
+            keeper::Event::Gone(lost) => self.restore(lost, None, stop).await,
+            keeper::Event::Found(all) => {
+                for (id, found) in all {
+                    self.mend(id, &found, stop).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Makes leases again that the standby lost, and attaches their keys again. `next` is the batch
     /// to be written next, if there is one.
-    pub(super) async fn restore(
+    async fn restore(
         &mut self,
         lost: Vec<LeaseId>,
         next: Option<&Batch>,
@@ -109,19 +126,56 @@ impl<S: Standby> Apply<S> {
                 continue;
             };
             self.hold(vec![id], stop).await?;
-            let mut rest = keys.as_slice();
-            while !rest.is_empty() {
-                let (some, others) = rest.split_at(rest.len().min(KEYS_AT_ONCE));
-                self.attach(id, some, stop).await?;
-                rest = others;
-            }
+            let count = keys.len();
+            let puts = keys.into_iter().map(|key| (key, id)).collect();
+            self.attach(id, puts, stop).await?;
             tracing::warn!(
                 lease = %id,
-                keys = keys.len(),
+                keys = count,
                 "the standby had lost a lease; it is there again, and so are its keys"
             );
             self.view.send_modify(|view| view.leases_restored += 1);
         }
+        Ok(())
+    }
+
+    /// Compares the keys that were found attached to a lease with those that should be, and puts
+    /// right what differs.
+    async fn mend(
+        &mut self,
+        id: LeaseId,
+        found: &[Bytes],
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let Some(expected) = self.attached(id, None) else {
+            return Ok(());
+        };
+        let missing = expected
+            .into_iter()
+            .filter(|key| found.binary_search(key).is_err());
+        let mut puts: Vec<(Bytes, LeaseId)> = missing.map(|key| (key, id)).collect();
+        let state = self.pipeline.state();
+        for key in found {
+            // Keys that the primary does not have are not ours to change.
+            if let Some(meta) = state.key(key)
+                && meta.lease != id
+                && !self.pipeline.is_ahead_at(key)
+            {
+                let there = state.lease(meta.lease).map(|_| meta.lease);
+                puts.push((key.clone(), there.unwrap_or_default()));
+            }
+        }
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let count = puts.len();
+        self.attach(id, puts, stop).await?;
+        tracing::warn!(
+            lease = %id,
+            keys = count,
+            "keys were attached to other leases on the standby than on the primary; it is put right"
+        );
+        self.view.send_modify(|view| view.leases_restored += 1);
         Ok(())
     }
 
@@ -138,39 +192,39 @@ impl<S: Standby> Apply<S> {
         Some(keys.map(Bytes::copy_from_slice).collect())
     }
 
-    /// Attaches keys to a lease, with the values that the standby holds: all of them, or none.
+    /// Attaches keys to leases, with the values that the standby holds.
     async fn attach(
         &mut self,
         id: LeaseId,
-        keys: &[Bytes],
+        puts: Vec<(Bytes, LeaseId)>,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let put = |key: &Bytes| {
-            Write::Put(Put {
-                key: key.clone(),
-                value: Value::Kept,
-                lease: id,
-            })
-        };
         let list_max = self.txn_ops_max.saturating_sub(1);
-        let writes: Option<Vec<Nested<Write>>> = nest(keys.iter().map(put).collect(), list_max);
-        let Some(writes) = writes else {
-            let few = Failure::TooManyOps("attaching the keys of a lease".to_owned());
-            return Err(End::Standby(standby::Error::Refused(few)));
-        };
-        let mut checkpoint = self.checkpoint.clone();
-        checkpoint.batch += 1;
-        let outcome = self.unless_stopped(writes, &checkpoint, stop).await?;
-        match outcome {
-            Ok(_) => {
-                self.checkpoint = checkpoint;
-                Ok(())
+        for some in puts.chunks(KEYS_AT_ONCE.min(capacity(list_max)).max(1)) {
+            let put = |(key, lease): &(Bytes, LeaseId)| {
+                Write::Put(Put {
+                    key: key.clone(),
+                    value: Value::Kept,
+                    lease: *lease,
+                })
+            };
+            let Some(writes) = nest(some.iter().map(put).collect(), list_max) else {
+                let what = Failure::TooManyOps("the keys of a lease".to_owned());
+                return Err(End::Standby(standby::Error::Refused(what)));
+            };
+            let mut checkpoint = self.checkpoint.clone();
+            checkpoint.batch += 1;
+            match self.unless_stopped(writes, &checkpoint, stop).await? {
+                Ok(_) => self.checkpoint = checkpoint,
+                Err(standby::Error::Refused(Failure::Diverged(_))) => {
+                    return Err(End::KeysLost {
+                        lease: id,
+                        keys: puts.len(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(standby::Error::Refused(Failure::Diverged(_))) => Err(End::KeysLost {
-                lease: id,
-                keys: keys.len(),
-            }),
-            Err(error) => Err(error.into()),
         }
+        Ok(())
     }
 }

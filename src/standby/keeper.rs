@@ -5,7 +5,8 @@
 //!             hold, release, compact
 //!   stream ---------------------------> keeper ----> standby: grants      \
 //!          <---------------------------              revokes               | each by itself
-//!             held; gone                             renewals and census   |
+//!             held; gone, found                      renewals and census   |
+//!                                                    inspections           |
 //!                                                    compactions          /
 //! ```
 //!
@@ -14,7 +15,8 @@
 //! - The stream waits for grants, as its next batch needs them. It waits for nothing else.
 //! - A lease that the standby lost is never made again silently: its keys are gone with it. Once in
 //!   a while, and whenever a renewal finds nothing, the keeper compares what the standby has with
-//!   what it holds, and hands over what is gone.
+//!   what it holds, and hands over what is gone. After a start it looks at the keys of every lease
+//!   once, and hands them over, as nobody knows what happened before.
 //! - Nothing here is guarded by the checkpoint. A process that was overtaken by another one can
 //!   still renew leases and make them, which does no harm, or end an empty one that the other has
 //!   made again in between; the other's keeper finds that out.
@@ -26,8 +28,10 @@ mod rota;
 mod settle;
 mod work;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,7 +43,7 @@ use crate::ids::LeaseId;
 use crate::plan::CompactionPolicy;
 use book::Book;
 use handle::Command;
-pub use handle::{Error, Handle};
+pub use handle::{Error, Event, Handle};
 use lane::{Kind, Lane};
 use work::Done;
 
@@ -79,6 +83,8 @@ const COMMANDS_MAX: usize = 16;
 const ENDING_MAX: usize = 100_000;
 /// Grants or revokes in one turn.
 const TURN_MAX: usize = 1_000;
+/// Leases whose keys are looked at in one turn.
+const INSPECTED_MAX: usize = 256;
 /// Time between two turns of renewals.
 const TICK: Duration = Duration::from_secs(1);
 /// Time between two looks at all leases, with few of them; each takes 12 bytes on the way.
@@ -94,10 +100,13 @@ pub struct Keeper<S> {
     compaction: CompactionPolicy,
     book: Book,
     /// In the order of [`Kind`].
-    lanes: [Lane<S>; 4],
+    lanes: [Lane<S>; 5],
     working: FuturesUnordered<BoxFuture<'static, Done<S>>>,
     commands: mpsc::Receiver<Command>,
     gone: mpsc::UnboundedSender<Vec<LeaseId>>,
+    found: mpsc::Sender<Vec<(LeaseId, Vec<Bytes>)>>,
+    /// Whose keys are still to be looked at.
+    unseen: VecDeque<LeaseId>,
     /// Who waits for what is wanted.
     holding: Option<oneshot::Sender<Result<(), Failure>>>,
     /// Who waits for the next census.
@@ -129,11 +138,13 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
     ) -> (Self, Handle) {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (gone, gone_receiver) = mpsc::unbounded_channel();
+        let (found, found_receiver) = mpsc::channel(1);
+        let held: Vec<LeaseId> = held.into_iter().collect();
         let ttl = options.ttl;
         let mut book = Book::new(ttl);
-        for id in held {
+        for id in &held {
             // Nobody knows for how long they were not renewed.
-            book.rota.add(id, Duration::ZERO);
+            book.rota.add(*id, Duration::ZERO);
         }
         let keeper = Self {
             started: Instant::now(),
@@ -144,12 +155,15 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 Kind::Grants,
                 Kind::Revokes,
                 Kind::Renewals,
+                Kind::Inspections,
                 Kind::Compactions,
             ]
             .map(|kind| Lane::new(kind, standby())),
             working: FuturesUnordered::new(),
             commands,
             gone,
+            found,
+            unseen: held.into(),
             holding: None,
             asking: Vec::new(),
             census_at: Duration::ZERO,
@@ -160,6 +174,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
         let handle = Handle {
             commands: command_sender,
             gone: gone_receiver,
+            found: found_receiver,
         };
         (keeper, handle)
     }
@@ -174,10 +189,13 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             self.show();
             let wake = self.started + self.wake_at();
             let takes_commands = self.book.ending() < ENDING_MAX && !self.commands.is_closed();
+            let found = self.found.clone();
+            let waits_for_room = !self.unseen.is_empty() && found.capacity() == 0;
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(command) = self.commands.recv(), if takes_commands => self.obey(command),
                 Some(done) = self.working.next(), if !self.working.is_empty() => self.settle(done),
+                Ok(_) = found.reserve(), if waits_for_room => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -242,6 +260,19 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 }
             }
         }
+        if self.is_free(Kind::Inspections)
+            && self.census_at > Duration::ZERO
+            && self.found.capacity() > 0
+        {
+            let count = self.unseen.len().min(INSPECTED_MAX);
+            let unseen = self.unseen.drain(..count);
+            let ids: Vec<LeaseId> = unseen.filter(|id| self.book.rota.holds(*id)).collect();
+            if !ids.is_empty() {
+                self.begin(Kind::Inspections, |standby| {
+                    Box::pin(work::inspect(standby, ids))
+                });
+            }
+        }
         if self.is_free(Kind::Compactions)
             && let Some(revision) = self.compact_to
         {
@@ -252,11 +283,12 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
     }
 
     fn lane(&mut self, kind: Kind) -> &mut Lane<S> {
-        let [grants, revokes, renewals, compactions] = &mut self.lanes;
+        let [grants, revokes, renewals, inspections, compactions] = &mut self.lanes;
         match kind {
             Kind::Grants => grants,
             Kind::Revokes => revokes,
             Kind::Renewals => renewals,
+            Kind::Inspections => inspections,
             Kind::Compactions => compactions,
         }
     }

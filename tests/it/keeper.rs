@@ -7,7 +7,7 @@ use etcd_syncer::ids::LeaseId;
 use etcd_syncer::plan::{CompactionPolicy, Nested, Write};
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::keeper::{Error, Handle, Keeper, Options, View};
+use etcd_syncer::standby::keeper::{Error, Event, Handle, Keeper, Options, View};
 use etcd_syncer::standby::{Answer, Failure, Guard, Leases, Standby, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -196,16 +196,16 @@ async fn a_lease_that_the_standby_lost_is_reported_once() {
     run.hold(&[A, B], QUICK).await;
     run.standby.state().revoke_lease(A);
     let minute = Duration::from_secs(61);
-    let gone = tokio::time::timeout(minute, run.handle.gone()).await;
-    assert_eq!(gone.unwrap(), Ok(vec![A]));
+    let gone = tokio::time::timeout(minute, run.handle.event()).await;
+    assert_eq!(gone.unwrap(), Ok(Event::Gone(vec![A])));
     assert_eq!(run.view().lost, 1);
     assert_eq!(run.leases(), [B], "it is for others to make it again");
-    let again = tokio::time::timeout(HOUR, run.handle.gone()).await;
+    let again = tokio::time::timeout(HOUR, run.handle.event()).await;
     assert!(again.is_err(), "{again:?}");
     run.hold(&[A], QUICK).await;
     tokio::time::sleep(2 * HOUR).await;
     assert_eq!(run.leases(), [A, B]);
-    assert_eq!(run.handle.try_gone(), None);
+    assert_eq!(run.handle.try_event(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ async fn who_asks_is_told_what_is_missing() {
         let _same = standby.lease_faults("leases", vec![fault.clone(), fault]);
         let missing = tokio::time::timeout(QUICK, run.handle.missing()).await;
         assert_eq!(missing.unwrap(), Ok(vec![B]));
-        assert_eq!(run.handle.try_gone(), None, "told twice");
+        assert_eq!(run.handle.try_event(), None, "told twice");
         assert_eq!(run.handle.missing().await, Ok(vec![]));
     }
     let faults = vec![failing(Failure::Refused)];
@@ -239,8 +239,10 @@ async fn a_start_finds_what_was_lost_meanwhile() {
     let standby = FakeStandby::new();
     standby.clone().grant(&[A], 3600).await;
     let mut run = run(&standby, &[A, B]);
-    let gone = tokio::time::timeout(QUICK, run.handle.gone()).await;
-    assert_eq!(gone.unwrap(), Ok(vec![B]));
+    let gone = tokio::time::timeout(QUICK, run.handle.event()).await;
+    assert_eq!(gone.unwrap(), Ok(Event::Gone(vec![B])));
+    let found = tokio::time::timeout(QUICK, run.handle.event()).await;
+    assert_eq!(found.unwrap(), Ok(Event::Found(vec![(A, vec![])])));
     run.until(QUICK, |view| view.held == 1 && view.renewed == 1)
         .await;
 }
@@ -298,7 +300,7 @@ async fn a_late_revoke_meets_nothing_of_a_new_lease() {
         tokio::time::sleep(HOUR).await;
         let kept = run.standby.read(&"k".into()).await.unwrap();
         assert!(kept.is_some(), "{fault:?}");
-        assert_eq!(run.handle.try_gone(), None);
+        assert_eq!(run.handle.try_event(), None);
     }
 }
 
@@ -335,4 +337,35 @@ async fn the_last_compaction_counts() {
     run.until(QUICK, |view| view.compacted == 7).await;
     assert_eq!(run.standby.state().leases.compacted, 7);
     assert_eq!(run.calls("compact").len(), 5);
+}
+
+/// After a start the keys of every lease are looked at once, as fast as they are taken.
+#[tokio::test(start_paused = true)]
+async fn a_start_shows_the_keys_of_every_lease() {
+    let standby = FakeStandby::new();
+    let ids: Vec<LeaseId> = (1..=1_000).map(LeaseId).collect();
+    standby.clone().grant(&ids, 3600).await;
+    let written = standby.clone().write(&put("k", LeaseId(7))).await;
+    assert!(matches!(written, Ok(Answer::Applied(_))), "{written:?}");
+    let faults = vec![
+        LeaseFault::Half,
+        LeaseFault::Lost,
+        failing(Failure::Refused),
+    ];
+    let mut run = run(&standby.lease_faults("time_to_live", faults), &ids);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = run.calls("time_to_live");
+    assert!(asked.len() <= 2, "nobody takes them: {}", asked.len());
+    let mut all = Vec::new();
+    while let Ok(event) = tokio::time::timeout(HOUR, run.handle.event()).await {
+        match event.unwrap() {
+            Event::Gone(gone) => panic!("{gone:?}"),
+            Event::Found(found) => all.extend(found),
+        }
+    }
+    // One call was refused for good: those leases are left out.
+    assert_eq!(all.len(), 1_000 - 256, "{}", all.len());
+    let attached = |(_, keys): &&(LeaseId, Vec<Bytes>)| !keys.is_empty();
+    let attached: Vec<_> = all.iter().filter(attached).collect();
+    assert_eq!(attached, [&(LeaseId(7), vec![Bytes::from("k")])]);
 }

@@ -1,5 +1,6 @@
 //! How the stream speaks to the keeper of its leases.
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::LeaseId;
@@ -21,6 +22,16 @@ pub enum Error {
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) gone: mpsc::UnboundedReceiver<Vec<LeaseId>>,
+    pub(super) found: mpsc::Receiver<Vec<(LeaseId, Vec<Bytes>)>>,
+}
+
+/// What the keeper finds out by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// These leases are gone on the standby. They are not held any more.
+    Gone(Vec<LeaseId>),
+    /// To these leases these keys are attached there, ascending.
+    Found(Vec<(LeaseId, Vec<Bytes>)>),
 }
 
 /// What the keeper is told.
@@ -68,20 +79,25 @@ impl Handle {
         self.ask(Command::Missing).await
     }
 
-    /// Waits for leases that were found gone. They are not held any more.
+    /// Waits for what the keeper finds out.
     ///
     /// # Errors
     /// [`Error::Ended`].
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn gone(&mut self) -> Result<Vec<LeaseId>, Error> {
-        self.gone.recv().await.ok_or(Error::Ended)
+    pub async fn event(&mut self) -> Result<Event, Error> {
+        tokio::select! {
+            biased;
+            gone = self.gone.recv() => gone.map(Event::Gone).ok_or(Error::Ended),
+            found = self.found.recv() => found.map(Event::Found).ok_or(Error::Ended),
+        }
     }
 
-    /// Leases that were found gone, if some were.
-    pub fn try_gone(&mut self) -> Option<Vec<LeaseId>> {
-        self.gone.try_recv().ok()
+    /// What the keeper has found out, if anything.
+    pub fn try_event(&mut self) -> Option<Event> {
+        let gone = self.gone.try_recv().ok().map(Event::Gone);
+        gone.or_else(|| self.found.try_recv().ok().map(Event::Found))
     }
 
     async fn tell(&self, command: Command) -> Result<(), Error> {

@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Grants,
     Revokes,
     Renewals,
+    Inspections,
     Compactions,
 }
 

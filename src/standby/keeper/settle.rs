@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::book::Revoked;
 use super::work::{Done, Outcome};
 use super::{CENSUS_PER_LEASE, CENSUS_PERIOD, DOUBT, Keeper};
@@ -18,6 +20,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             Outcome::Revoked(revoked) => self.settle_revokes(revoked, now),
             Outcome::Renewed(renewed) => self.settle_renewals(renewed, now),
             Outcome::Listed(mark, listed) => self.settle_census(mark, listed, now),
+            Outcome::Inspected(inspected) => self.settle_inspection(inspected),
             Outcome::Compacted(revision, result) => self.settle_compaction(revision, result),
         };
         self.lane(done.kind).put_back(done.standby, failure, now);
@@ -145,6 +148,31 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             let _nobody_listens = self.gone.send(missing);
         }
         None
+    }
+
+    fn settle_inspection(
+        &mut self,
+        inspected: Vec<(LeaseId, Result<Option<Vec<Bytes>>, Failure>)>,
+    ) -> Option<Failure> {
+        let (mut last, mut found) = (None, Vec::new());
+        for (id, result) in inspected {
+            match result {
+                Ok(Some(keys)) => found.push((id, keys)),
+                // That is for the census to say.
+                Ok(None) => {}
+                Err(failure) => {
+                    if is_worth_another_try(&failure) {
+                        self.unseen.push_back(id);
+                    }
+                    last = Some(failure);
+                }
+            }
+        }
+        if !found.is_empty() {
+            // There was room when this was begun, and nobody else takes it.
+            let _nobody_listens = self.found.try_send(found);
+        }
+        last
     }
 
     fn settle_compaction(&mut self, revision: i64, result: Result<(), Failure>) -> Option<Failure> {

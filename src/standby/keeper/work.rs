@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::lane::Kind;
 use crate::ids::LeaseId;
 use crate::standby::{Compaction, Failure, Granted, Leases};
@@ -22,6 +24,8 @@ pub(super) enum Outcome {
     Renewed(Result<Vec<(LeaseId, Option<i64>)>, Failure>),
     /// All leases, asked for at this mark.
     Listed(u64, Result<BTreeSet<LeaseId>, Failure>),
+    /// Of each lease its keys, none if it is not there.
+    Inspected(Vec<(LeaseId, Result<Option<Vec<Bytes>>, Failure>)>),
     Compacted(i64, Result<(), Failure>),
 }
 
@@ -78,6 +82,15 @@ pub(super) async fn list<S: Leases>(mut standby: S, mark: u64) -> Done<S> {
     let listed = standby.leases().await;
     let listed = listed.map(|ids| ids.into_iter().collect());
     done(Kind::Renewals, standby, Outcome::Listed(mark, listed))
+}
+
+pub(super) async fn inspect<S: Leases>(mut standby: S, ids: Vec<LeaseId>) -> Done<S> {
+    let all = standby.time_to_live(&ids).await;
+    let keys = all
+        .into_iter()
+        .map(|one| one.map(|status| status.map(|status| status.keys)));
+    let inspected = ids.into_iter().zip(keys).collect();
+    done(Kind::Inspections, standby, Outcome::Inspected(inspected))
 }
 
 pub(super) async fn compact<S: Compaction>(mut standby: S, revision: i64) -> Done<S> {
