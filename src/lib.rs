@@ -77,6 +77,8 @@ pub mod range_set;
 pub mod reserved;
 pub mod resolve;
 pub mod secret;
+pub mod snapshot;
 pub mod standby;
 pub mod statefile;
 pub mod status;
+pub mod wire;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Apply, End};
 use crate::ids::LeaseId;
-use crate::plan::{Batch, LeasePlan, Write, capacity, nest};
+use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
 use crate::reserved;
 use crate::resolve::{Put, Value};
 use crate::standby::keeper;
@@ -18,12 +18,12 @@ use crate::standby::{self, Failure, Standby};
 /// Keys that are attached again in one transaction, together with the checkpoint.
 const KEYS_AT_ONCE: usize = 1_000;
 /// How often one batch may meet a lease that is missing.
-pub(super) const LOSSES_MAX: u32 = 5;
+const LOSSES_MAX: u32 = 5;
 
 impl From<keeper::Error> for End {
     fn from(error: keeper::Error) -> Self {
         match error {
-            keeper::Error::Refused(failure) => Self::Standby(standby::Error::Refused(failure)),
+            keeper::Error::Refused(failure) => refused(failure),
             keeper::Error::Ended => Self::Alone,
         }
     }
@@ -33,14 +33,13 @@ impl<S: Standby> Apply<S> {
     /// Waits until the leases exist that the batch needs.
     pub(super) async fn before(
         &mut self,
-        plan: &mut LeasePlan,
+        plan: &LeasePlan,
         stop: &CancellationToken,
     ) -> Result<(), End> {
         if plan.grants.is_empty() {
             return Ok(());
         }
-        let grants = std::mem::take(&mut plan.grants);
-        self.hold(grants, stop).await
+        self.hold(plan.grants.clone(), stop).await
     }
 
     /// Ends what the batch left empty, and follows a compaction of the primary.
@@ -75,10 +74,11 @@ impl<S: Standby> Apply<S> {
         }
     }
 
-    /// The standby refused a batch for a lease that it does not have.
+    /// The standby refused a batch for a lease that it does not have: makes it again, so that the
+    /// batch can be tried again.
     pub(super) async fn find_lost(
         &mut self,
-        batch: &Batch,
+        batch: Batch,
         failure: Failure,
         stop: &CancellationToken,
     ) -> Result<(), End> {
@@ -86,13 +86,15 @@ impl<S: Standby> Apply<S> {
             missing = self.keeper.missing() => missing?,
             () = stop.cancelled() => return Err(End::Stopped),
         };
-        let named = missing
-            .iter()
-            .any(|id| self.pipeline.state().lease(*id).is_some());
-        if !named {
-            return Err(End::Standby(standby::Error::Refused(failure)));
+        let state = self.pipeline.state();
+        let explains = missing.iter().any(|id| state.lease(*id).is_some());
+        if !explains || self.losses == LOSSES_MAX {
+            return Err(refused(failure));
         }
-        self.restore(missing, Some(batch), stop).await
+        self.losses += 1;
+        self.restore(missing, Some(&batch), stop).await?;
+        self.pipeline.take_back(batch);
+        Ok(())
     }
 
     /// The keeper found something out.
@@ -199,7 +201,7 @@ impl<S: Standby> Apply<S> {
         puts: Vec<(Bytes, LeaseId)>,
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let list_max = self.txn_ops_max.saturating_sub(1);
+        let list_max = list_max(self.txn_ops_max);
         for some in puts.chunks(KEYS_AT_ONCE.min(capacity(list_max)).max(1)) {
             let put = |(key, lease): &(Bytes, LeaseId)| {
                 Write::Put(Put {
@@ -209,22 +211,24 @@ impl<S: Standby> Apply<S> {
                 })
             };
             let Some(writes) = nest(some.iter().map(put).collect(), list_max) else {
-                let what = Failure::TooManyOps("the keys of a lease".to_owned());
-                return Err(End::Standby(standby::Error::Refused(what)));
+                return Err(refused(Failure::TooManyOps("keys of a lease".to_owned())));
             };
             let mut checkpoint = self.checkpoint.clone();
             checkpoint.batch += 1;
-            match self.unless_stopped(writes, &checkpoint, stop).await? {
-                Ok(_) => self.checkpoint = checkpoint,
-                Err(standby::Error::Refused(Failure::Diverged(_))) => {
-                    return Err(End::KeysLost {
-                        lease: id,
-                        keys: puts.len(),
-                    });
+            match self.send(writes, &checkpoint, stop).await {
+                Ok(Ok(_)) => self.checkpoint = checkpoint,
+                Ok(Err(failure)) => return Err(refused(failure)),
+                Err(End::Standby(standby::Error::Refused(Failure::Diverged(_)))) => {
+                    let keys = puts.len();
+                    return Err(End::KeysLost { lease: id, keys });
                 }
-                Err(error) => return Err(error.into()),
+                Err(end) => return Err(end),
             }
         }
         Ok(())
     }
+}
+
+fn refused(failure: Failure) -> End {
+    End::Standby(standby::Error::Refused(failure))
 }

@@ -55,8 +55,9 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value: tags and lengths, the lease.
-const OP_OVERHEAD_BYTES: usize = 36;
+/// What each operation costs in a request beside its key and value: tags, lengths and the lease;
+/// and its line in the journal beside the key.
+const OP_OVERHEAD_BYTES: usize = 36 + 40;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -216,9 +217,9 @@ fn put_bytes(key: &Bytes, value: &Value) -> usize {
         Value::Given(value) => value.len(),
         Value::Kept => 0,
     };
-    OP_OVERHEAD_BYTES + key.len() + value_bytes
+    OP_OVERHEAD_BYTES + 2 * key.len() + value_bytes
 }
 
 fn delete_bytes(range: &KeyRange) -> usize {
-    OP_OVERHEAD_BYTES + range.start().len() + range.end().map_or(1, Bytes::len)
+    OP_OVERHEAD_BYTES + 2 * (range.start().len() + range.end().map_or(1, Bytes::len))
 }

@@ -145,6 +145,24 @@ impl Standby for Etcd {
         }))
     }
 
+    async fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+        let mut client = self.client().await?;
+        let options = GetOptions::new()
+            .with_range(range.request_end())
+            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+        let request = client.get(range.start().as_ref(), Some(options));
+        let mut response = self.ask(request).await?;
+        let found = response.take_kvs().into_iter().map(|kv| {
+            let (key, value) = kv.into_key_value();
+            (key.into(), value.into())
+        });
+        Ok(found.collect())
+    }
+
     async fn about(&mut self) -> Result<About, Failure> {
         let mut client = self.client().await?;
         let options = GetOptions::new().with_count_only();

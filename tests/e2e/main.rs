@@ -15,4 +15,5 @@ mod backlog;
 mod bad_input;
 mod differential;
 mod leases;
+mod resume;
 mod state;

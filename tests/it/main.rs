@@ -14,6 +14,7 @@ mod fake_standby;
 mod keeper;
 mod lease_suite;
 mod real_entries;
+mod snapshot;
 mod standby_suite;
 mod tidy;
 mod writer_faults;

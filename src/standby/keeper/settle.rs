@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::book::Revoked;
-use super::work::{Done, Outcome};
+use super::work::{Done, Inspected, Outcome};
 use super::{CENSUS_PER_LEASE, CENSUS_PERIOD, DOUBT, Keeper};
 use crate::ids::LeaseId;
 use crate::standby::{Compaction, Failure, Leases, Standby};
@@ -150,10 +148,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
         None
     }
 
-    fn settle_inspection(
-        &mut self,
-        inspected: Vec<(LeaseId, Result<Option<Vec<Bytes>>, Failure>)>,
-    ) -> Option<Failure> {
+    fn settle_inspection(&mut self, inspected: Vec<Inspected>) -> Option<Failure> {
         let (mut last, mut found) = (None, Vec::new());
         for (id, result) in inspected {
             match result {

@@ -15,6 +15,9 @@ pub(super) struct Done<S> {
     pub(super) outcome: Outcome,
 }
 
+/// The keys of a lease, none if it is not there.
+pub(super) type Inspected = (LeaseId, Result<Option<Vec<Bytes>>, Failure>);
+
 /// What came of it.
 pub(super) enum Outcome {
     /// Of each lease, its TTL in seconds.
@@ -24,8 +27,7 @@ pub(super) enum Outcome {
     Renewed(Result<Vec<(LeaseId, Option<i64>)>, Failure>),
     /// All leases, asked for at this mark.
     Listed(u64, Result<BTreeSet<LeaseId>, Failure>),
-    /// Of each lease its keys, none if it is not there.
-    Inspected(Vec<(LeaseId, Result<Option<Vec<Bytes>>, Failure>)>),
+    Inspected(Vec<Inspected>),
     Compacted(i64, Result<(), Failure>),
 }
 
