@@ -1,6 +1,7 @@
 //! Starts the keeper of leases, and lets it finish. It outlives the stream: while that is halted,
 //! its leases are still kept alive.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -22,15 +23,20 @@ pub(super) struct Keeping {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Keeps the leases of the state alive on the standby.
-    pub(super) fn keep(&self, state: &PrimaryState) -> (Keeping, keeper::Handle) {
-        let held: Vec<LeaseId> = state.leases().map(|(id, _)| id).collect();
+    /// Keeps the leases of the state alive on the standby, and ends those that ended lately.
+    pub(super) fn keep(
+        &self,
+        state: &PrimaryState,
+        ended: BTreeSet<LeaseId>,
+    ) -> (Keeping, keeper::Handle) {
+        let held = state.leases().map(|(id, _)| id).collect();
+        let known = keeper::Known { held, ended };
         let options = keeper::Options {
             ttl: self.config.standby_lease_ttl,
             compaction: self.config.compaction,
         };
         let view = self.board.keeper.clone();
-        let (keeper, handle) = Keeper::new(|| self.standby(), options, held, view);
+        let (keeper, handle) = Keeper::new(|| self.standby(), options, known, view);
         let stop = CancellationToken::new();
         let task = tokio::spawn(keeper.run(stop.clone()));
         (Keeping { task, stop }, handle)

@@ -1,13 +1,14 @@
 //! Makes the standby ours: writes the first checkpoint, or loads the ledger and goes on from the
 //! one that is there.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::App;
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
-use crate::ids::{RaftIndex, Revision, Term};
+use crate::ids::{LeaseId, RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
 use crate::range::KeyRange;
@@ -27,6 +28,8 @@ pub(super) struct Base {
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
+    /// Leases that ended lately: they may still be on the standby, empty.
+    pub(super) ended: BTreeSet<LeaseId>,
 }
 
 /// Why a ledger could not be loaded.
@@ -71,6 +74,7 @@ impl App {
                 checkpoint,
                 state: loaded.state,
                 ledger: loaded.ledger,
+                ended: loaded.ended,
             })),
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
@@ -96,7 +100,13 @@ impl App {
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.
         let state = PrimaryState::new(settings(digest_key, rules, 1), Position::START);
-        (checkpoint, Loaded { state, ledger })
+        let ended = BTreeSet::new();
+        let loaded = Loaded {
+            state,
+            ledger,
+            ended,
+        };
+        (checkpoint, loaded)
     }
 
     /// Loads the ledger; waits while the standby does not answer.

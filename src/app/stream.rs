@@ -48,6 +48,7 @@ impl App {
             checkpoint,
             state,
             ledger,
+            ended,
         } = base;
         let durable = checkpoint.index;
         let cut = Cut {
@@ -58,7 +59,7 @@ impl App {
         let node = Node::new(us, cut, []).map_err(|error| Fatal::new(Exit::Failed, error))?;
         let inlet = Inlet::new(node, self.config.receive_bytes_max);
         let limits = self.limits(txn_ops_max);
-        let (keeping, keeper) = self.keep(&state);
+        let (keeping, keeper) = self.keep(&state, ended);
         let pipeline = Pipeline::new(state, limits, self.config.history);
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
         let (durable_in, durable_out) = watch::channel(durable);

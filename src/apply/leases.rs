@@ -52,6 +52,9 @@ impl<S: Standby> Apply<S> {
         if !plan.revokes.is_empty() {
             self.keeper.release(plan.revokes).await?;
         }
+        if !plan.passed.is_empty() {
+            self.keeper.pass(plan.passed).await?;
+        }
         let Some(last) = batch.units().last() else {
             return Ok(());
         };

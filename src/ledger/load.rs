@@ -1,11 +1,14 @@
 //! Rebuilds the primary's state from the records of a ledger. Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::part;
 use super::record::{self, Error, Kind};
 use super::roll::Ledger;
 use crate::checkpoint::Place;
+use crate::ids::LeaseId;
 use crate::reserved;
 use crate::resolve::{Position, PrimaryState, Settings};
 
@@ -27,6 +30,8 @@ pub struct Loaded {
     pub state: PrimaryState,
     /// The ledger, to go on with.
     pub ledger: Ledger,
+    /// Leases that ended since the base and do not exist again.
+    pub ended: BTreeSet<LeaseId>,
 }
 
 /// Takes the records in, in the order of their keys: first the base, then the journals.
@@ -39,6 +44,7 @@ pub struct Loader {
     journals: u64,
     base_bytes: u64,
     journal_bytes: u64,
+    ended: BTreeSet<LeaseId>,
 }
 
 impl Loader {
@@ -53,6 +59,7 @@ impl Loader {
             place,
             base_bytes: 0,
             journal_bytes: 0,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -95,6 +102,7 @@ impl Loader {
         };
         let delta = record::open(kind, record).and_then(|body| part::decode(&body));
         let delta = delta.map_err(|error| Damaged::Record(key.clone(), error))?;
+        self.ended.extend(&delta.revoked);
         self.state.take_in(delta);
         Ok(())
     }
@@ -114,9 +122,12 @@ impl Loader {
             self.base_bytes,
             self.journal_bytes,
         );
+        let state = self.state;
+        self.ended.retain(|id| state.lease(*id).is_none());
         Ok(Loaded {
-            state: self.state,
+            state,
             ledger,
+            ended: self.ended,
         })
     }
 }

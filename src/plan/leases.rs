@@ -10,7 +10,7 @@
 //!   does nothing to keys, and nobody waits for it.
 //! - A lease that ended and was granted again under its id is the same lease on the standby: its
 //!   TTL there is not the primary's anyway, and its old keys are gone with the transaction.
-//! - A lease that came and went within the batch leaves no trace.
+//! - A lease that came and went within the batch is never made.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,9 @@ pub struct LeasePlan {
     pub grants: Vec<LeaseId>,
     /// Leases that end after it, ascending. Nothing is attached to them by then.
     pub revokes: Vec<LeaseId>,
+    /// Leases that came and went, ascending. The standby has them only if a process before made
+    /// them for a part of this batch and ended before it wrote that.
+    pub passed: Vec<LeaseId>,
 }
 
 impl LeasePlan {
@@ -44,7 +47,8 @@ impl LeasePlan {
             match fate {
                 (false, true) => plan.grants.push(id),
                 (true, false) => plan.revokes.push(id),
-                (true, true) | (false, false) => {}
+                (false, false) => plan.passed.push(id),
+                (true, true) => {}
             }
         }
         plan
@@ -53,7 +57,7 @@ impl LeasePlan {
     /// True if nothing is asked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.grants.is_empty() && self.revokes.is_empty()
+        self.grants.is_empty() && self.revokes.is_empty() && self.passed.is_empty()
     }
 }
 

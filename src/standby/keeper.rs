@@ -17,6 +17,7 @@
 //!   a while, and whenever a renewal finds nothing, the keeper compares what the standby has with
 //!   what it holds, and hands over what is gone. After a start it looks at the keys of every lease
 //!   once, and hands them over, as nobody knows what happened before.
+//! - What a process before left behind, because it ended between two requests, is ended.
 //! - Nothing here is guarded by the checkpoint. A process that was overtaken by another one can
 //!   still renew leases and make them, which does no harm, or end an empty one that the other has
 //!   made again in between; the other's keeper finds that out.
@@ -28,7 +29,7 @@ mod rota;
 mod settle;
 mod work;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +57,15 @@ pub struct Options {
     pub compaction: CompactionPolicy,
 }
 
+/// What is known of leases when a keeper begins.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Those that the standby should have.
+    pub held: Vec<LeaseId>,
+    /// Those that it should not have any more.
+    pub ended: BTreeSet<LeaseId>,
+}
+
 /// What the keeper shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
@@ -75,6 +85,16 @@ pub struct View {
     pub compacted: i64,
     /// What the standby refuses or does not answer, if anything.
     pub trouble: Option<String>,
+}
+
+/// Leases that a process before may have left behind: it ended between two requests.
+#[derive(Debug)]
+enum Strangers {
+    /// The standby was not asked yet: of these leases those are to be ended that it has.
+    Ended(BTreeSet<LeaseId>),
+    /// It had these as well, and nobody knows why. One of them that comes and goes in one batch was
+    /// made by the process before for the same entry.
+    Unknown(BTreeSet<LeaseId>),
 }
 
 /// Commands that wait for the keeper; it takes them at once unless it has too much to do.
@@ -107,6 +127,7 @@ pub struct Keeper<S> {
     found: mpsc::Sender<Vec<(LeaseId, Vec<Bytes>)>>,
     /// Whose keys are still to be looked at.
     unseen: VecDeque<LeaseId>,
+    strangers: Strangers,
     /// Who waits for what is wanted.
     holding: Option<oneshot::Sender<Result<(), Failure>>>,
     /// Who waits for the next census.
@@ -127,22 +148,20 @@ impl<S> std::fmt::Debug for Keeper<S> {
 }
 
 impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
-    /// A keeper that keeps the leases `held` alive, which exist already; `standby` makes a handle
-    /// for each kind of work.
+    /// A keeper of the leases that are known; `standby` makes a handle for each kind of work.
     #[must_use]
     pub fn new(
         mut standby: impl FnMut() -> S,
         options: Options,
-        held: impl IntoIterator<Item = LeaseId>,
+        known: Known,
         view: watch::Sender<View>,
     ) -> (Self, Handle) {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (gone, gone_receiver) = mpsc::unbounded_channel();
         let (found, found_receiver) = mpsc::channel(1);
-        let held: Vec<LeaseId> = held.into_iter().collect();
         let ttl = options.ttl;
         let mut book = Book::new(ttl);
-        for id in &held {
+        for id in &known.held {
             // Nobody knows for how long they were not renewed.
             book.rota.add(*id, Duration::ZERO);
         }
@@ -163,7 +182,8 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             commands,
             gone,
             found,
-            unseen: held.into(),
+            unseen: known.held.into(),
+            strangers: Strangers::Ended(known.ended),
             holding: None,
             asking: Vec::new(),
             census_at: Duration::ZERO,
@@ -214,6 +234,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 self.answer_hold();
             }
             Command::Release(ids) => self.book.release(ids),
+            Command::Pass(ids) => self.pass(&ids),
             Command::Compact(revision) => match self.compaction {
                 CompactionPolicy::Follow => self.compact_to = Some(revision),
                 CompactionPolicy::None => {}
@@ -245,7 +266,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             }
         }
         if self.is_free(Kind::Renewals) {
-            if self.census_at <= now && (self.book.rota.len() > 0 || !self.asking.is_empty()) {
+            if self.census_at <= now && self.needs_census() {
                 let mark = self.book.rota.mark();
                 self.begin(Kind::Renewals, |standby| {
                     Box::pin(work::list(standby, mark))
@@ -279,6 +300,22 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             self.begin(Kind::Compactions, |standby| {
                 Box::pin(work::compact(standby, revision))
             });
+        }
+    }
+
+    fn needs_census(&self) -> bool {
+        let knows_strangers = matches!(self.strangers, Strangers::Unknown(_));
+        self.book.rota.len() > 0 || !self.asking.is_empty() || !knows_strangers
+    }
+
+    /// These leases came and went in one batch.
+    fn pass(&mut self, ids: &[LeaseId]) {
+        match &mut self.strangers {
+            Strangers::Ended(ended) => ended.extend(ids),
+            Strangers::Unknown(unknown) => {
+                let left = ids.iter().filter(|id| unknown.remove(id));
+                self.book.release(left.copied());
+            }
         }
     }
 

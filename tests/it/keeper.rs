@@ -7,7 +7,7 @@ use etcd_syncer::ids::LeaseId;
 use etcd_syncer::plan::{CompactionPolicy, Nested, Write};
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::keeper::{Error, Event, Handle, Keeper, Options, View};
+use etcd_syncer::standby::keeper::{Error, Event, Handle, Keeper, Known, Options, View};
 use etcd_syncer::standby::{Answer, Failure, Guard, Leases, Standby, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,13 +31,22 @@ struct Run {
 }
 
 fn run(standby: &FakeStandby, held: &[LeaseId]) -> Run {
+    run_after(standby, held, &[])
+}
+
+/// A keeper behind a process that had ended `ended`.
+fn run_after(standby: &FakeStandby, held: &[LeaseId], ended: &[LeaseId]) -> Run {
     let (sender, view) = watch::channel(View::default());
     let standby = standby.clone();
     let options = Options {
         ttl: HOLD,
         compaction: CompactionPolicy::Follow,
     };
-    let (keeper, handle) = Keeper::new(|| standby.clone(), options, held.to_vec(), sender);
+    let known = Known {
+        held: held.to_vec(),
+        ended: ended.iter().copied().collect(),
+    };
+    let (keeper, handle) = Keeper::new(|| standby.clone(), options, known, sender);
     let stop = CancellationToken::new();
     tokio::spawn(keeper.run(stop.clone()));
     Run {
@@ -368,4 +377,36 @@ async fn a_start_shows_the_keys_of_every_lease() {
     let attached = |(_, keys): &&(LeaseId, Vec<Bytes>)| !keys.is_empty();
     let attached: Vec<_> = all.iter().filter(attached).collect();
     assert_eq!(attached, [&(LeaseId(7), vec![Bytes::from("k")])]);
+}
+
+/// What a process before left behind is ended, and nothing else that is there.
+#[tokio::test(start_paused = true)]
+async fn left_overs_are_ended() {
+    let [stranger, passed, again] = [LeaseId(3), LeaseId(4), LeaseId(5)];
+    let standby = FakeStandby::new();
+    let there = [A, B, stranger, passed, again];
+    standby.clone().grant(&there, 900_000).await;
+    let mut run = run_after(&standby, &[A], &[B, LeaseId(99), again]);
+    // Granted once more before anybody looked.
+    run.hold(&[again], QUICK).await;
+    let view = run.until(QUICK, |view| view.revoked == 1).await;
+    assert_eq!((view.held, view.ending), (2, 0));
+    assert_eq!(run.leases(), [A, stranger, passed, again]);
+    // These came and went in one batch; nobody but the process before can have made one of them.
+    let ids = vec![A, passed, LeaseId(98)];
+    run.handle.pass(ids).await.unwrap();
+    run.until(QUICK, |view| view.revoked == 2).await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(run.leases(), [A, stranger, again]);
+    assert_eq!(run.calls("revoke"), [vec![B], vec![passed]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_before_the_first_look_is_ended_too() {
+    let standby = FakeStandby::new().lease_faults("leases", vec![LeaseFault::Lost]);
+    standby.clone().grant(&[A, B], 900_000).await;
+    let mut run = run_after(&standby, &[], &[]);
+    run.handle.pass(vec![B]).await.unwrap();
+    run.until(QUICK, |view| view.revoked == 1).await;
+    assert_eq!(run.leases(), [A]);
 }

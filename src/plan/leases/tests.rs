@@ -221,8 +221,9 @@ fn a_plan_holds_what_changed_over_the_batch() {
     let expected = LeasePlan {
         grants: vec![LeaseId(-1), LeaseId(4)],
         revokes: vec![LeaseId(1), LeaseId(3)],
+        passed: vec![LeaseId(5)],
     };
     assert_eq!(plan, expected);
     assert!(!plan.is_empty());
-    assert!(LeasePlan::of([granted(1), revoked(1)]).is_empty());
+    assert!(LeasePlan::of([revoked(1), granted(1)]).is_empty());
 }

@@ -80,6 +80,11 @@ impl Book {
         }
     }
 
+    /// True if the lease is held, or will be, or is being ended.
+    pub(super) fn knows(&self, id: LeaseId) -> bool {
+        self.rota.holds(id) || self.wanted.contains(&id) || self.ending.contains(&id)
+    }
+
     /// True while a lease is wanted and not there.
     pub(super) fn is_waiting(&self) -> bool {
         !self.wanted.is_empty()

@@ -38,6 +38,7 @@ pub enum Event {
 pub(super) enum Command {
     Hold(Vec<LeaseId>, oneshot::Sender<Result<(), Failure>>),
     Release(Vec<LeaseId>),
+    Pass(Vec<LeaseId>),
     Compact(i64),
     Missing(oneshot::Sender<Result<Vec<LeaseId>, Failure>>),
 }
@@ -61,6 +62,15 @@ impl Handle {
     /// [`Error::Ended`].
     pub async fn release(&self, ids: Vec<LeaseId>) -> Result<(), Error> {
         self.tell(Command::Release(ids)).await
+    }
+
+    /// Says that these leases came and went without the standby's being told: if a process before
+    /// left them there, they are ended.
+    ///
+    /// # Errors
+    /// [`Error::Ended`].
+    pub async fn pass(&self, ids: Vec<LeaseId>) -> Result<(), Error> {
+        self.tell(Command::Pass(ids)).await
     }
 
     /// Compacts the standby at a revision, as soon as may be.

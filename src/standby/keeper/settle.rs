@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::book::Revoked;
 use super::work::{Done, Inspected, Outcome};
-use super::{CENSUS_PER_LEASE, CENSUS_PERIOD, DOUBT, Keeper};
+use super::{CENSUS_PER_LEASE, CENSUS_PERIOD, DOUBT, Keeper, Strangers};
 use crate::ids::LeaseId;
 use crate::standby::{Compaction, Failure, Leases, Standby};
 
@@ -130,6 +130,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 return Some(failure);
             }
         };
+        self.meet_strangers(&listed);
         let leases = u32::try_from(listed.len()).unwrap_or(u32::MAX);
         self.census_at = now + CENSUS_PERIOD.max(CENSUS_PER_LEASE.saturating_mul(leases));
         let missing = self.book.rota.missing(&listed, mark);
@@ -146,6 +147,23 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             let _nobody_listens = self.gone.send(missing);
         }
         None
+    }
+
+    /// The first list of all leases shows what a process before left behind.
+    fn meet_strangers(&mut self, listed: &BTreeSet<LeaseId>) {
+        let Strangers::Ended(ended) = &self.strangers else {
+            return;
+        };
+        let strangers = listed.iter().filter(|id| !self.book.knows(**id));
+        let (left, unknown): (BTreeSet<LeaseId>, _) = strangers.partition(|id| ended.contains(id));
+        if !left.is_empty() {
+            tracing::info!(
+                leases = left.len(),
+                "ending leases that were left on the standby"
+            );
+        }
+        self.book.release(left);
+        self.strangers = Strangers::Unknown(unknown);
     }
 
     fn settle_inspection(&mut self, inspected: Vec<Inspected>) -> Option<Failure> {
