@@ -20,7 +20,7 @@ use crate::learner::Handout;
 use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
 use crate::plan::{Batch, Milestones, Nested, Write, list_max, nest};
-use crate::resolve::{Put, Rules, UnknownVersion, Value};
+use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
 use crate::standby::{self, Failure, Standby, Writer, Written, keeper};
 pub use metrics::Metrics;
 
@@ -165,6 +165,23 @@ pub enum End {
     Alone,
 }
 
+/// What is left when the task has ended. After [`End::Alone`] all of it is as of the checkpoint.
+#[derive(Debug)]
+pub struct Left<S> {
+    /// Why.
+    pub end: End,
+    /// The one who writes.
+    pub writer: Writer<S>,
+    /// What it last wrote.
+    pub checkpoint: Checkpoint,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What keeps the leases.
+    pub keeper: keeper::Handle,
+    /// The primary's state after the last entry that was resolved.
+    pub state: PrimaryState,
+}
+
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -208,14 +225,21 @@ impl<S: Standby> Apply<S> {
     ///
     /// # Cancel safety
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
-    pub async fn run(mut self, stop: CancellationToken) -> (End, Pipeline) {
+    pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
         self.show();
         let end = loop {
             if let Err(end) = self.turn(&stop).await {
                 break end;
             }
         };
-        (end, self.pipeline)
+        Left {
+            end,
+            writer: self.writer,
+            checkpoint: self.checkpoint,
+            ledger: self.ledger,
+            keeper: self.keeper,
+            state: self.pipeline.into_state(),
+        }
     }
 
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {

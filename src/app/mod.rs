@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! listen --> join the primary --> contact the standby --> resume --> stream --> stop
-//!              (waits)                (waits)                            |
-//!                                                                        +--> halted: shows why,
+//!              (waits)                (waits)                         ^  |
+//!                                                        install <----+--+--> halted: shows why,
 //!                                                                             waits for a person
 //! ```
 //!
 //! Tasks are started only here and in the transport.
 
+mod install;
 mod keeping;
 mod meet;
 mod release;
@@ -19,6 +20,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply;
@@ -29,6 +31,7 @@ use crate::peer::{self, Inbox, Transport};
 use crate::primary;
 use crate::status::{self, Board, Joined};
 use release::Release;
+use stream::{Next, Session};
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
@@ -128,7 +131,7 @@ impl App {
         self.check_primary_endpoints(primary).await?;
         let release = Release::of(&found)?;
         let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
-        let Some(base) = resumed else {
+        let Some((base, keeping)) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
@@ -139,8 +142,24 @@ impl App {
                 self.board.primary.clone(),
             ))
         });
-        let stream = self.start(inbox, metrics, found, base, contact.txn_ops_max, release)?;
-        let exit = self.follow(stream).await;
+        let (rules_in, rules) = watch::channel(Ok(release.rules));
+        let session = Session {
+            us: member,
+            txn_ops_max: contact.txn_ops_max,
+            metrics,
+            rules,
+        };
+        self.transport
+            .join(found.identity, found.members, found.versions)
+            .map_err(|error| Fatal::new(Exit::Failed, error))?;
+        tokio::spawn(release.follow(self.transport.clone(), rules_in));
+        let next = Next {
+            base,
+            inbox,
+            installed: None,
+        };
+        let exit = self.stream(session, next).await;
+        self.end_keeping(keeping).await;
         if let Some(watching) = watching {
             watching.abort();
         }

@@ -1,20 +1,21 @@
 //! Makes the standby ours: writes the first checkpoint, or loads the ledger and goes on from the
 //! one that is there.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::App;
+use super::keeping::Keeping;
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase, Place};
+use crate::checkpoint::{Basis, Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
-use crate::ids::{LeaseId, RaftIndex, Revision, Term};
+use crate::ids::{RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
-use crate::standby::{Contact, Error, Etcd, Failure, Pages, Standby, Writer};
+use crate::standby::keeper;
+use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Standby, Writer};
 use crate::status::Phase;
 
 /// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
@@ -28,8 +29,7 @@ pub(super) struct Base {
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
-    /// Leases that ended lately: they may still be on the standby, empty.
-    pub(super) ended: BTreeSet<LeaseId>,
+    pub(super) keeper: keeper::Handle,
 }
 
 /// Why a ledger could not be loaded.
@@ -46,9 +46,12 @@ impl App {
         contact: &Contact,
         found: &Found,
         rules: Rules,
-    ) -> Result<Option<Base>, Fatal> {
+    ) -> Result<Option<(Base, Keeping)>, Fatal> {
         let loaded = match &contact.checkpoint {
             None => Some(self.beginning(found, rules)),
+            Some(checkpoint) if is_by_content(checkpoint) => {
+                Some(self.without_ledger(checkpoint, rules))
+            }
             Some(checkpoint) => Box::pin(self.load(&mut standby, checkpoint, rules)).await?,
         };
         let Some((mut checkpoint, loaded)) = loaded else {
@@ -69,13 +72,17 @@ impl App {
             return Ok(None);
         };
         match written {
-            Ok(_) => Ok(Some(Base {
-                writer,
-                checkpoint,
-                state: loaded.state,
-                ledger: loaded.ledger,
-                ended: loaded.ended,
-            })),
+            Ok(_) => {
+                let (keeping, keeper) = self.keep(&loaded.state, loaded.ended);
+                let base = Base {
+                    writer,
+                    checkpoint,
+                    state: loaded.state,
+                    ledger: loaded.ledger,
+                    keeper,
+                };
+                Ok(Some((base, keeping)))
+            }
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
@@ -100,13 +107,24 @@ impl App {
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.
         let state = PrimaryState::new(settings(digest_key, rules, 1), Position::START);
-        let ended = BTreeSet::new();
-        let loaded = Loaded {
-            state,
-            ledger,
-            ended,
+        (checkpoint, Loaded::new(state, ledger))
+    }
+
+    /// To be compared with the standby's own keys: nothing in the ledger counts any more.
+    fn without_ledger(&self, checkpoint: &Checkpoint, rules: Rules) -> (Checkpoint, Loaded) {
+        let digest_key = DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..)));
+        let old = Some(&checkpoint.ledger);
+        let ledger = Ledger::new(&self.config.stream, old, &digest_key);
+        let mut checkpoint = checkpoint.clone();
+        checkpoint.ledger = ledger.place().clone();
+        checkpoint.phase = CheckpointPhase::Installing {
+            index: RaftIndex(0),
+            term: Term(0),
+            basis: Basis::Content,
         };
-        (checkpoint, loaded)
+        let voters = checkpoint.voters.len().max(1);
+        let state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
+        (checkpoint, Loaded::new(state, ledger))
     }
 
     /// Loads the ledger; waits while the standby does not answer.
@@ -139,7 +157,12 @@ impl App {
                     return Ok(Some((checkpoint.clone(), loaded)));
                 }
                 Err(LoadError::Damaged(damaged)) => {
-                    return Err(Fatal::new(Exit::CannotResume, damaged));
+                    tracing::error!(
+                        %damaged,
+                        "the ledger cannot be trusted: a snapshot of the primary will be compared \
+                         with the standby's own keys"
+                    );
+                    return Ok(Some(self.without_ledger(checkpoint, rules)));
                 }
                 Err(LoadError::Standby(failure @ Failure::Refused(_))) => {
                     return Err(Fatal::new(Exit::StandbyRefuses, failure));
@@ -155,6 +178,16 @@ impl App {
             }
         }
     }
+}
+
+fn is_by_content(checkpoint: &Checkpoint) -> bool {
+    matches!(
+        checkpoint.phase,
+        CheckpointPhase::Installing {
+            basis: Basis::Content,
+            ..
+        }
+    )
 }
 
 fn settings(digest_key: DigestKey, rules: Rules, voters: usize) -> Settings {
@@ -194,9 +227,9 @@ async fn load_once(
             if page.is_empty() {
                 break;
             }
-            for (key, record) in page {
+            for KeyValue { key, value, .. } in page {
                 if loader.next_key().is_some_and(|next| range.contains(&next)) {
-                    loader.take_in(&key, &record).map_err(LoadError::Damaged)?;
+                    loader.take_in(&key, &value).map_err(LoadError::Damaged)?;
                 }
             }
         }

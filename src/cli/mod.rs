@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod dump;
 mod run;
 mod status;
 
@@ -22,12 +23,16 @@ enum Command {
     Run(Box<run::Args>),
     /// Show what a running process does.
     Status(status::Args),
+    /// Show what is in files of the primary, offline.
+    #[command(subcommand)]
+    Dump(dump::Command),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or stopped by SIGTERM or SIGINT with everything written
-   1  failed
+   1  failed; what was compared differs
+   2  what was to be compared cannot be read
   10  the primary's URLs answer, but not as etcd peers
   11  the primary's URLs belong to different clusters
   12  the advertised peer URL belongs to a voter
@@ -64,6 +69,7 @@ pub fn main() -> Result<Exit, Fatal> {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Status(args) => status::main(&args),
+        Command::Dump(command) => dump::main(&command),
     }
 }
 

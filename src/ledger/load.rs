@@ -34,6 +34,18 @@ pub struct Loaded {
     pub ended: BTreeSet<LeaseId>,
 }
 
+impl Loaded {
+    /// A state that no ledger tells of yet.
+    #[must_use]
+    pub fn new(state: PrimaryState, ledger: Ledger) -> Self {
+        Self {
+            state,
+            ledger,
+            ended: BTreeSet::new(),
+        }
+    }
+}
+
 /// Takes the records in, in the order of their keys: first the base, then the journals.
 #[derive(Debug)]
 pub struct Loader {

@@ -14,8 +14,8 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp,
 };
 
-use super::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
-use crate::ids::ClusterId;
+use super::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
+use crate::ids::{ClusterId, LeaseId};
 use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 use crate::reserved;
@@ -149,7 +149,7 @@ impl Standby for Etcd {
         &mut self,
         range: &KeyRange,
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+    ) -> Result<Vec<KeyValue>, Failure> {
         let mut client = self.client().await?;
         let options = GetOptions::new()
             .with_range(range.request_end())
@@ -157,8 +157,13 @@ impl Standby for Etcd {
         let request = client.get(range.start().as_ref(), Some(options));
         let mut response = self.ask(request).await?;
         let found = response.take_kvs().into_iter().map(|kv| {
+            let lease = LeaseId(kv.lease());
             let (key, value) = kv.into_key_value();
-            (key.into(), value.into())
+            KeyValue {
+                key: key.into(),
+                value: value.into(),
+                lease,
+            }
         });
         Ok(found.collect())
     }

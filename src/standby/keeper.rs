@@ -133,6 +133,8 @@ pub struct Keeper<S> {
     /// Who waits for the next census.
     asking: Vec<oneshot::Sender<Result<Vec<LeaseId>, Failure>>>,
     census_at: Duration,
+    /// The standby lists its leases. It may have too many for one answer.
+    has_lists: bool,
     renew_at: Duration,
     compact_to: Option<i64>,
     view: watch::Sender<View>,
@@ -187,6 +189,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             holding: None,
             asking: Vec::new(),
             census_at: Duration::ZERO,
+            has_lists: true,
             renew_at: Duration::ZERO,
             compact_to: None,
             view,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::snapshot::SnapshotPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -19,7 +20,7 @@ pub struct Page {
     pub version: String,
     /// The stream's name.
     pub stream: String,
-    /// `joining`, `contacting`, `streaming` or `halted`.
+    /// `joining`, `contacting`, `installing`, `streaming` or `halted`.
     pub phase: String,
     /// What is waited for while joining or contacting.
     pub waiting_for: Option<String>,
@@ -54,6 +55,8 @@ pub struct Page {
     pub primary_state: StatePage,
     /// Leases on the standby, and its history.
     pub leases: LeasesPage,
+    /// The latest snapshot that was received.
+    pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
@@ -257,6 +260,7 @@ impl Page {
                 queued_entries: apply.queued,
             },
             leases: leases(&board.keeper.borrow(), &apply),
+            snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
         };
@@ -270,6 +274,9 @@ impl Page {
         }
         if let Some(what) = &self.waiting_for {
             return Some(format!("{}: {what}", self.phase));
+        }
+        if self.phase == "installing" {
+            return Some("a snapshot of the primary is being installed".to_owned());
         }
         if let Some(trouble) = self
             .standby_trouble
@@ -305,6 +312,7 @@ fn parts(phase: Phase) -> (&'static str, Option<String>, Option<HaltedPage>) {
         Phase::Joining(what) => ("joining", Some(what), None),
         Phase::Contacting(what) => ("contacting", Some(what), None),
         Phase::Streaming => ("streaming", None, None),
+        Phase::Installing(waiting_for) => ("installing", waiting_for, None),
         Phase::Halted(halt) => {
             let exit_code = halt.exit.code();
             (

@@ -14,6 +14,7 @@ mod attach;
 mod backlog;
 mod bad_input;
 mod differential;
+mod install;
 mod leases;
 mod resume;
 mod state;

@@ -14,7 +14,7 @@ use etcd_syncer::plan::{Nested, Write};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
+use etcd_syncer::standby::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
 
 pub(crate) use leases::{FakeLeases, LeaseFault};
 
@@ -430,10 +430,14 @@ impl Standby for FakeStandby {
         &mut self,
         range: &KeyRange,
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+    ) -> Result<Vec<KeyValue>, Failure> {
         self.ask(None, |state| {
             let keys = state.keys.range::<[u8], _>(range.bounds());
-            let found = keys.map(|(key, kept)| (key.clone(), kept.value.clone()));
+            let found = keys.map(|(key, kept)| KeyValue {
+                key: key.clone(),
+                value: kept.value.clone(),
+                lease: LeaseId(0),
+            });
             found.take(limit).collect()
         })
         .await

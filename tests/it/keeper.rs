@@ -410,3 +410,17 @@ async fn what_passes_before_the_first_look_is_ended_too() {
     run.until(QUICK, |view| view.revoked == 1).await;
     assert_eq!(run.leases(), [A]);
 }
+
+/// A standby with too many leases for one list: renewals find what is lost.
+#[tokio::test(start_paused = true)]
+async fn without_a_list_renewals_find_what_is_lost() {
+    let faults = vec![failing(Failure::Refused); 100];
+    let mut run = run(&FakeStandby::new().lease_faults("leases", faults), &[]);
+    run.hold(&[A, B], QUICK).await;
+    run.until(QUICK, |view| view.trouble.is_some()).await;
+    run.standby.state().revoke_lease(A);
+    let gone = tokio::time::timeout(HOUR, run.handle.event()).await;
+    assert_eq!(gone.unwrap(), Ok(Event::Gone(vec![A])));
+    assert_eq!((run.view().held, run.view().lost), (1, 1));
+    assert!(run.calls("leases").len() < 100, "it was never listed");
+}

@@ -39,18 +39,22 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply",
         "checkpoint ids learner ledger pipeline plan reserved resolve standby",
     ),
+    (
+        "install",
+        "checkpoint ids ledger plan range reserved resolve snapshot standby",
+    ),
     ("config", "peer pipeline plan"),
     ("halt", "apply exit learner pipeline standby"),
     (
         "status",
-        "apply halt ids learner peer pipeline primary standby",
+        "apply halt ids install learner peer pipeline primary standby",
     ),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \
-         primary range reserved resolve standby statefile status",
+        "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
+         pipeline plan primary range reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit status"),
+    ("cli", "app config exit ids resolve snapshot status"),
     ("main", "cli"),
     ("lib", ""),
 ];
@@ -61,6 +65,9 @@ const PURE: &[&str] = &[
     "checkpoint/place",
     "checkpoint/record",
     "entry/",
+    "install/diff",
+    "install/piece",
+    "learner/awaiting",
     "learner/convert",
     "learner/inlet",
     "learner/lag",

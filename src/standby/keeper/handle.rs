@@ -104,9 +104,14 @@ impl Handle {
         }
     }
 
+    /// Leases that were found gone, if some were. They are not held any more.
+    pub fn try_gone(&mut self) -> Option<Vec<LeaseId>> {
+        self.gone.try_recv().ok()
+    }
+
     /// What the keeper has found out, if anything.
     pub fn try_event(&mut self) -> Option<Event> {
-        let gone = self.gone.try_recv().ok().map(Event::Gone);
+        let gone = self.try_gone().map(Event::Gone);
         gone.or_else(|| self.found.try_recv().ok().map(Event::Found))
     }
 

@@ -93,20 +93,29 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             Err(failure) => return Some(failure),
         };
         let mut count = 0;
+        let mut gone = Vec::new();
         for (id, ttl) in renewed {
             let due = match ttl {
                 Some(ttl) => {
                     count += 1;
                     self.book.rota.due_after(now, ttl)
                 }
-                None if self.book.rota.holds(id) => {
+                None if !self.book.rota.holds(id) => continue,
+                None if !self.has_lists => {
+                    gone.push(id);
+                    continue;
+                }
+                None => {
                     // The list of leases has the last word.
                     self.census_at = now;
                     now + DOUBT
                 }
-                None => continue,
             };
             self.book.rota.put_off(id, due);
+        }
+        self.lose(&gone);
+        if !gone.is_empty() {
+            let _nobody_listens = self.gone.send(gone);
         }
         self.view.send_modify(|view| view.renewed += count);
         None
@@ -126,6 +135,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                         let _nobody_waits = asking.send(Err(failure.clone()));
                     }
                     self.census_at = now + CENSUS_PERIOD;
+                    self.has_lists = false;
                 }
                 return Some(failure);
             }
@@ -133,12 +143,9 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
         self.meet_strangers(&listed);
         let leases = u32::try_from(listed.len()).unwrap_or(u32::MAX);
         self.census_at = now + CENSUS_PERIOD.max(CENSUS_PER_LEASE.saturating_mul(leases));
+        self.has_lists = true;
         let missing = self.book.rota.missing(&listed, mark);
-        for id in &missing {
-            self.book.rota.remove(*id);
-        }
-        let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
-        self.view.send_modify(|view| view.lost += count);
+        self.lose(&missing);
         let mut told = false;
         for asking in self.asking.drain(..) {
             told |= asking.send(Ok(missing.clone())).is_ok();
@@ -147,6 +154,15 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             let _nobody_listens = self.gone.send(missing);
         }
         None
+    }
+
+    /// These leases are gone on the standby.
+    fn lose(&mut self, gone: &[LeaseId]) {
+        for id in gone {
+            self.book.rota.remove(*id);
+        }
+        let count = u64::try_from(gone.len()).unwrap_or(u64::MAX);
+        self.view.send_modify(|view| view.lost += count);
     }
 
     /// The first list of all leases shows what a process before left behind.
