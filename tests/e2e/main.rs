@@ -16,5 +16,6 @@ mod bad_input;
 mod differential;
 mod install;
 mod leases;
+mod leases_away;
 mod resume;
 mod state;

@@ -9,6 +9,7 @@ use etcd_client::{
     Error, LeaseClient, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper,
     LeaseTimeToLiveOptions,
 };
+use futures_util::future::Either;
 use futures_util::stream::{self, StreamExt};
 
 use super::Etcd;
@@ -183,9 +184,12 @@ impl Etcd {
             }
             Ok(kept)
         };
-        // What cannot be asked has no answer, so the reader's word comes first.
-        let (asked, kept) = futures_util::future::join(asking, reading).await;
-        let kept = kept?;
-        asked.map(|()| kept)
+        // What cannot be asked has no answer, so the reader has the last word.
+        futures_util::pin_mut!(asking, reading);
+        match futures_util::future::select(asking, reading).await {
+            Either::Left((Ok(()), reading)) => reading.await,
+            Either::Left((Err(failure), _)) => Err(failure),
+            Either::Right((kept, _)) => kept,
+        }
     }
 }
