@@ -51,6 +51,7 @@ impl Halt {
                 | pipeline::Error::Unsupported { .. },
             )
             | apply::End::Version(_)
+            | apply::End::KeysLost { .. }
             | apply::End::Ledger(_)
             | apply::End::TooLarge { .. } => Exit::Halted,
         };

@@ -90,7 +90,7 @@ pub struct Pipeline {
     asking: Option<Asking>,
     /// Why nothing comes after what was handed out, if nothing does.
     refused: Option<Error>,
-    /// Halves of a batch that the standby refused, to go before everything else.
+    /// Batches that the standby refused, whole or halved, to go before everything else.
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
     disagreements: Vec<(RaftIndex, Disagreement)>,
@@ -159,6 +159,15 @@ impl Pipeline {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue.len()
+    }
+
+    /// True if the state is ahead of all batches that were handed out, as far as `key` goes.
+    #[must_use]
+    pub fn is_ahead_at(&self, key: &[u8]) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|unit| unit.changes.touch(key))
+            || self.planner.touches_key(key)
+            || self.halves.iter().any(|half| half.touches_key(key))
     }
 
     /// From now on the primary applies entries by these rules.
@@ -230,6 +239,11 @@ impl Pipeline {
         self.halves.push_front(second);
         self.halves.push_front(first);
         true
+    }
+
+    /// A batch could not be written yet: it is handed out again as it is.
+    pub fn take_back(&mut self, batch: Batch) {
+        self.halves.push_front(batch);
     }
 
     /// Resolves entries into the open batch until it is full, an entry needs values or none is

@@ -80,6 +80,7 @@ impl App {
             voters: 1,
             ..base.state.settings().clone()
         };
+        let leases = base.state.leases().map(|(id, _)| id).collect();
         let old = Some(base.checkpoint.ledger.clone());
         base.ledger = Ledger::new(&self.config.stream, old.as_ref(), &settings.digest_key);
         base.state = PrimaryState::new(settings, Position::START);
@@ -100,11 +101,15 @@ impl App {
             return Ok(Err(Exit::Ok));
         };
         match written {
-            Ok(_) => Ok(Ok(Next {
-                base,
-                inbox,
-                installed: None,
-            })),
+            Ok(_) => {
+                // An answer means that the keeper has ended, and so will the stream.
+                let _ended = base.keeper.release(leases).await;
+                Ok(Ok(Next {
+                    base,
+                    inbox,
+                    installed: None,
+                }))
+            }
             Err(error @ standby::Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ standby::Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
@@ -134,7 +139,9 @@ impl App {
         let halt = |error: install::Error| {
             let exit = match &error {
                 install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
-                install::Error::Standby(standby::Error::Refused(_)) => Exit::StandbyRefuses,
+                install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
+                    Exit::StandbyRefuses
+                }
                 install::Error::Open(_)
                 | install::Error::Read(_)
                 | install::Error::Value(_)
@@ -168,6 +175,7 @@ impl App {
             writer: &mut base.writer,
             checkpoint: &mut base.checkpoint,
             ledger: &mut base.ledger,
+            keeper: &mut base.keeper,
             settings,
             txn_ops_max: session.txn_ops_max,
             bytes_max: self.config.batch_bytes_max,

@@ -72,12 +72,17 @@ impl App {
         )
     }
 
-    /// Waits until the standby answers; none if told to stop.
-    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
-        let mut standby = Etcd::new(Options {
+    /// A way to the standby; nothing is connected yet.
+    pub(super) fn standby(&self) -> Etcd {
+        Etcd::new(Options {
             endpoints: self.config.standby_endpoints.clone(),
             request_timeout: self.config.standby_timeout,
-        });
+        })
+    }
+
+    /// Waits until the standby answers; none if told to stop.
+    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
+        let mut standby = self.standby();
         let key = reserved::checkpoint_key(&self.config.stream);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         self.board

@@ -10,6 +10,7 @@
 //! Tasks are started only here and in the transport.
 
 mod install;
+mod keeping;
 mod meet;
 mod release;
 mod resume;
@@ -134,7 +135,7 @@ impl App {
         self.check_primary_endpoints(primary).await?;
         let release = Release::of(&found)?;
         let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
-        let Some(base) = resumed else {
+        let Some((base, keeping)) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
@@ -162,6 +163,7 @@ impl App {
             installed: None,
         };
         let exit = self.stream(session, next).await;
+        self.end_keeping(keeping).await;
         if let Some(watching) = watching {
             watching.abort();
         }

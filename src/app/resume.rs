@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::App;
+use super::keeping::Keeping;
 use crate::backoff::Backoff;
 use crate::checkpoint::{Basis, Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
@@ -13,6 +14,7 @@ use crate::peer::join::Found;
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
+use crate::standby::keeper;
 use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Standby, Writer};
 use crate::status::Phase;
 
@@ -27,6 +29,7 @@ pub(super) struct Base {
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
+    pub(super) keeper: keeper::Handle,
 }
 
 /// Why a ledger could not be loaded.
@@ -43,7 +46,7 @@ impl App {
         contact: &Contact,
         found: &Found,
         rules: Rules,
-    ) -> Result<Option<Base>, Fatal> {
+    ) -> Result<Option<(Base, Keeping)>, Fatal> {
         let loaded = match &contact.checkpoint {
             None => Some(self.beginning(found, rules)),
             Some(checkpoint) if is_by_content(checkpoint) => {
@@ -69,12 +72,17 @@ impl App {
             return Ok(None);
         };
         match written {
-            Ok(_) => Ok(Some(Base {
-                writer,
-                checkpoint,
-                state: loaded.state,
-                ledger: loaded.ledger,
-            })),
+            Ok(_) => {
+                let (keeping, keeper) = self.keep(&loaded.state, loaded.ended);
+                let base = Base {
+                    writer,
+                    checkpoint,
+                    state: loaded.state,
+                    ledger: loaded.ledger,
+                    keeper,
+                };
+                Ok(Some((base, keeping)))
+            }
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
@@ -99,7 +107,7 @@ impl App {
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.
         let state = PrimaryState::new(settings(digest_key, rules, 1), Position::START);
-        (checkpoint, Loaded { state, ledger })
+        (checkpoint, Loaded::new(state, ledger))
     }
 
     /// To be compared with the standby's own keys: nothing in the ledger counts any more.
@@ -116,7 +124,7 @@ impl App {
         };
         let voters = checkpoint.voters.len().max(1);
         let state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
-        (checkpoint, Loaded { state, ledger })
+        (checkpoint, Loaded::new(state, ledger))
     }
 
     /// Loads the ledger; waits while the standby does not answer.

@@ -110,6 +110,7 @@ impl App {
             handouts: handouts_out,
             durable: durable_in,
             rules: session.rules.clone(),
+            keeper: base.keeper,
         };
         let apply = Apply::new(
             Pipeline::new(base.state, limits, self.config.history),
@@ -206,6 +207,7 @@ impl App {
                 checkpoint: left.checkpoint,
                 state: left.state,
                 ledger: left.ledger,
+                keeper: left.keeper,
             };
             return Ok(Ended::Snapshot(Box::new((base, snapshot, inbox))));
         }

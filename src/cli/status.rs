@@ -117,6 +117,11 @@ fn shown(page: &Page) -> String {
             page.batches.last.txn_seconds * 1000.0
         ),
     ];
+    let leases = &page.leases;
+    lines.push(format!(
+        "leases      {} kept alive on the standby, {} to be ended, {} lost and {} of them restored",
+        leases.held, leases.ending, leases.lost, leases.restored
+    ));
     for (kind, tally) in &page.entries {
         lines.push(format!(
             "entries     {kind}: {} with effect, {} without",

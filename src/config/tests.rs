@@ -35,6 +35,8 @@ fn what_is_left_out_has_a_default() {
     );
     assert_eq!(config.advertise_peer_url, "http://10.0.0.9:2390");
     assert_eq!(config.standby_timeout, Duration::from_secs(5));
+    assert_eq!(config.standby_lease_ttl, Duration::from_secs(86_400));
+    assert_eq!(config.compaction, CompactionPolicy::Follow);
     assert_eq!(
         (config.batch_ops_max, config.receive_bytes_max),
         (1_000, 256 << 20)
@@ -53,6 +55,8 @@ fn the_file_that_is_shipped_is_a_good_one_and_names_every_default() {
     assert_eq!(config.batch_bytes_max, plain.batch_bytes_max);
     assert_eq!(config.receive_bytes_max, plain.receive_bytes_max);
     assert_eq!(config.standby_timeout, plain.standby_timeout);
+    assert_eq!(config.standby_lease_ttl, plain.standby_lease_ttl);
+    assert_eq!(config.compaction, plain.compaction);
     assert_eq!(config.history, plain.history);
     assert_eq!(config.listen_status, plain.listen_status);
     assert_eq!(config.stream, plain.stream);
@@ -97,7 +101,7 @@ fn what_somebody_wrote_earlier_weighs_more() {
 #[test]
 fn wrong_values_name_the_option_and_what_would_be_right() {
     type Spoil = fn(&mut Typed);
-    let cases: [(Spoil, &str); 13] = [
+    let cases: [(Spoil, &str); 16] = [
         (
             |t| t.primary_peer_urls.clear(),
             "--primary-peer-urls is missing",
@@ -129,6 +133,15 @@ fn wrong_values_name_the_option_and_what_would_be_right() {
             |t| t.standby_timeout = Some("0s".into()),
             "--standby-timeout",
         ),
+        (
+            |t| t.standby_lease_ttl = Some("29s".into()),
+            "whole seconds from 30s",
+        ),
+        (
+            |t| t.standby_lease_ttl = Some("1m 1ms".into()),
+            "--standby-lease-ttl",
+        ),
+        (|t| t.compaction = Some("some".into()), "follow, none"),
     ];
     for (spoil, expected) in cases {
         let mut typed = typed();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft::eraftpb::ConfState;
 
+use super::LeasePlan;
 use crate::ids::{LeaseId, RaftIndex, Revision, Term};
 use crate::ledger::Journal;
 use crate::range::KeyRange;
@@ -54,9 +55,9 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value, and its line in the journal
-/// beside the key.
-const OP_OVERHEAD_BYTES: usize = 24 + 40;
+/// What each operation costs in a request beside its key and value: tags, lengths and the lease;
+/// and its line in the journal beside the key.
+const OP_OVERHEAD_BYTES: usize = 36 + 40;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -83,6 +84,12 @@ impl Batch {
         self.journal.delta()
     }
 
+    /// What the entries ask of the standby's leases.
+    #[must_use]
+    pub fn leases(&self) -> LeasePlan {
+        LeasePlan::of(self.units.iter().filter_map(|unit| unit.lease))
+    }
+
     /// The operations.
     pub fn writes(&self) -> impl Iterator<Item = Write> + '_ {
         let deletes = self.deletes.iter().cloned().map(Write::Delete);
@@ -106,6 +113,12 @@ impl Batch {
             self.puts.range::<[u8], _>(range.bounds()).next().is_some()
                 || self.deletes.overlaps(range)
         })
+    }
+
+    /// True if an entry of it wrote or deleted `key`.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.units.iter().any(|unit| unit.changes.touch(key))
     }
 
     /// Adds the next entry; of a key that was touched before only the last state remains.

@@ -9,9 +9,13 @@
 //! there would destroy the key in etcd 3.5 to 3.7.
 
 mod batch;
+mod compaction;
+mod leases;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
+pub use compaction::{CompactionPolicy, Milestones};
+pub use leases::LeasePlan;
 pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
@@ -97,6 +101,12 @@ impl Planner {
         }
         self.open.add(unit);
         Ok(None)
+    }
+
+    /// True if an entry in the open batch wrote or deleted `key`.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.open.touches_key(key)
     }
 
     /// True if no entry waits in the open batch.

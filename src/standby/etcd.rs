@@ -3,6 +3,9 @@
 //! One endpoint at a time: an ordered writer gains nothing from spreading its requests, and after a
 //! failure the next endpoint is tried. The client's own retry of writes is not used.
 
+mod compaction;
+mod leases;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -260,20 +263,13 @@ fn operation(nested: &Nested<Write>) -> TxnOp {
         Nested::Txn(inner) => {
             TxnOp::txn(Txn::new().and_then(inner.iter().map(operation).collect::<Vec<_>>()))
         }
-        Nested::Op(Write::Put(Put {
-            key,
-            value: Value::Given(value),
-            ..
-        })) => TxnOp::put(key.as_ref(), value.as_ref(), None),
-        Nested::Op(Write::Put(Put {
-            key,
-            value: Value::Kept,
-            ..
-        })) => TxnOp::put(
-            key.as_ref(),
-            [],
-            Some(PutOptions::new().with_ignore_value()),
-        ),
+        Nested::Op(Write::Put(Put { key, value, lease })) => {
+            let options = PutOptions::new().with_lease(lease.0);
+            match value {
+                Value::Given(value) => TxnOp::put(key.as_ref(), value.as_ref(), Some(options)),
+                Value::Kept => TxnOp::put(key.as_ref(), [], Some(options.with_ignore_value())),
+            }
+        }
         Nested::Op(Write::Delete(range)) => {
             let options = DeleteOptions::new().with_range(range.request_end());
             TxnOp::delete(range.start().as_ref(), Some(options))

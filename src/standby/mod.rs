@@ -6,9 +6,12 @@
 //!
 //! [`Standby`] is the seam: [`Etcd`] is the real one, tests have a fake that can lose any answer.
 
+mod compaction;
 mod contact;
 mod etcd;
 mod failure;
+pub mod keeper;
+mod leases;
 mod pages;
 mod writer;
 
@@ -16,9 +19,11 @@ use std::future::Future;
 
 use bytes::Bytes;
 
+pub use compaction::Compaction;
 pub use contact::{Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
+pub use leases::{Granted, LeaseStatus, Leases};
 pub use pages::Pages;
 pub use writer::{Error, Writer, Written};
 

@@ -90,6 +90,16 @@ impl<S: Standby> Writer<S> {
         &mut self.standby
     }
 
+    /// The standby's revision that holds the checkpoint as it was last written here; None before
+    /// the first one.
+    #[must_use]
+    pub fn written_at(&self) -> Option<i64> {
+        match self.guard {
+            Guard::WrittenAt(revision) => Some(revision),
+            Guard::NothingThere => None,
+        }
+    }
+
     /// Writes a batch and its checkpoint; waits as long as waiting can help.
     ///
     /// # Errors
@@ -129,6 +139,8 @@ impl<S: Standby> Writer<S> {
                     failure @ (Failure::TooLarge(_)
                     | Failure::TooManyOps(_)
                     | Failure::Diverged(_)
+                    | Failure::LeaseNotFound(_)
+                    | Failure::Already(_)
                     | Failure::Refused(_)),
                 ) => return Err(Error::Refused(failure)),
             }

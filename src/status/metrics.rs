@@ -4,7 +4,7 @@
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
 
-use super::page::Page;
+use super::page::{LeasesPage, Page};
 
 /// The gauges.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Metrics {
     state: GaugeVec,
     snapshot: GaugeVec,
     ledger_bytes: Gauge,
+    leases: GaugeVec,
+    lease_events: CounterVec,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
@@ -72,10 +74,7 @@ impl Metrics {
                 &["kind", "effect"],
             )?,
             batches: count("batches_total", "Batches written to the standby.")?,
-            attempts: count(
-                "transactions_sent_total",
-                "Transactions sent to the standby.",
-            )?,
+            attempts: count("transactions_sent_total", "Transactions sent.")?,
             held_bytes: one("held_bytes", "Bytes received and not yet in the standby.")?,
             received_bytes: counts("received_bytes_total", "Bytes received.", &["channel"])?,
             messages: counts(
@@ -91,6 +90,12 @@ impl Metrics {
             )?,
             snapshot: many("snapshot", SNAPSHOT, &["what"])?,
             ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
+            leases: many("standby_leases", "Leases on the standby.", &["state"])?,
+            lease_events: counts(
+                "standby_lease_events_total",
+                "What became of leases on the standby.",
+                &["event"],
+            )?,
             phase: many(
                 "phase",
                 "1 for the phase that the process is in.",
@@ -100,10 +105,7 @@ impl Metrics {
                 "disagreements_total",
                 "Entries on which members of the primary may have disagreed.",
             )?,
-            is_voter: one(
-                "is_voter",
-                "1 if this learner was promoted, which must be undone.",
-            )?,
+            is_voter: one("is_voter", "1 if promoted, which must be undone.")?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
         })
     }
@@ -146,6 +148,7 @@ impl Metrics {
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
         self.set_snapshot(page);
+        self.set_leases(&page.leases);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -175,6 +178,21 @@ impl Metrics {
             ("seconds_left", snapshot.seconds_left.unwrap_or_default()),
         ] {
             self.snapshot.with_label_values(&[what]).set(value);
+        }
+    }
+
+    fn set_leases(&self, page: &LeasesPage) {
+        for (state, count) in [("held", page.held), ("ending", page.ending)] {
+            self.leases.with_label_values(&[state]).set(size(count));
+        }
+        for (event, count) in [
+            ("granted", page.granted),
+            ("revoked", page.revoked),
+            ("renewed", page.renewed),
+            ("lost", page.lost),
+            ("restored", page.restored),
+        ] {
+            total(&self.lease_events.with_label_values(&[event]), count);
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Page {
     pub disagreements: Vec<u64>,
     /// Live keys and leases of the primary.
     pub primary_state: StatePage,
+    /// Leases on the standby, and its history.
+    pub leases: LeasesPage,
     /// The latest snapshot that was received.
     pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
@@ -154,6 +156,29 @@ pub struct StatePage {
     pub ledger_bytes: u64,
 }
 
+/// Leases on the standby, and its history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeasesPage {
+    /// Leases that are kept alive.
+    pub held: usize,
+    /// Empty leases that are still to be ended.
+    pub ending: usize,
+    /// Leases made.
+    pub granted: u64,
+    /// Leases ended.
+    pub revoked: u64,
+    /// Keep-alives that were answered.
+    pub renewed: u64,
+    /// Leases that the standby had lost.
+    pub lost: u64,
+    /// Those of them that were made again with all their keys.
+    pub restored: u64,
+    /// The standby's revision at which its history was given up last, 0 for none.
+    pub compacted: i64,
+    /// Why leases have to wait, if they do.
+    pub trouble: Option<String>,
+}
+
 /// Memory and messages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransportPage {
@@ -237,6 +262,7 @@ impl Page {
                 queued_entries: apply.queued,
                 ledger_bytes: apply.ledger_bytes,
             },
+            leases: leases(&board.keeper.borrow(), &apply),
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
@@ -255,7 +281,11 @@ impl Page {
         if self.phase == "installing" {
             return Some("a snapshot of the primary is being installed".to_owned());
         }
-        if let Some(trouble) = &self.standby_trouble {
+        if let Some(trouble) = self
+            .standby_trouble
+            .as_ref()
+            .or(self.leases.trouble.as_ref())
+        {
             return Some(trouble.clone());
         }
         match self.raft.last_heard_seconds {
@@ -317,6 +347,20 @@ fn raft(
         leader: learner.leader.map(|leader| leader.to_string()),
         last_heard_seconds,
         primary_index: primary.map(|view| view.index.0),
+    }
+}
+
+fn leases(keeper: &crate::standby::keeper::View, apply: &crate::apply::View) -> LeasesPage {
+    LeasesPage {
+        held: keeper.held,
+        ending: keeper.ending,
+        granted: keeper.granted,
+        revoked: keeper.revoked,
+        renewed: keeper.renewed,
+        lost: keeper.lost,
+        restored: apply.leases_restored,
+        compacted: keeper.compacted,
+        trouble: keeper.trouble.clone(),
     }
 }
 

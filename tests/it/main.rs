@@ -11,6 +11,8 @@
 mod harness;
 
 mod fake_standby;
+mod keeper;
+mod lease_suite;
 mod offline;
 mod real_entries;
 mod snapshot;

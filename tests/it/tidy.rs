@@ -42,17 +42,17 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "apply",
-        "checkpoint ids learner ledger pipeline plan resolve standby",
+        "checkpoint ids learner ledger pipeline plan reserved resolve standby",
     ),
     (
         "install",
         "checkpoint ids ledger plan range reserved resolve snapshot standby",
     ),
-    ("config", "peer pipeline"),
+    ("config", "peer pipeline plan"),
     ("halt", "apply exit learner pipeline standby"),
     (
         "status",
-        "apply halt ids install learner peer pipeline primary",
+        "apply halt ids install learner peer pipeline primary standby",
     ),
     (
         "app",
@@ -123,6 +123,8 @@ const PURE: &[&str] = &[
     "wal/reading",
     "wal/record",
     "wal/survey",
+    "standby/keeper/book",
+    "standby/keeper/rota",
     "wire",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
