@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "raftpb/raft.proto",
             "etcd/request.proto",
+            "etcd/auth.proto",
             "checkpoint.proto",
         ],
         ["proto"],
@@ -17,6 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".etcdpb.PutRequest",
             ".etcdpb.Compare",
             ".etcdpb.AuthenticateRequest",
+            ".etcdpb.AuthenticateResponse",
             ".etcdpb.AuthUserAddRequest",
             ".etcdpb.AuthUserChangePasswordRequest",
             ".raftpb.Entry",

@@ -57,6 +57,7 @@
 pub mod app;
 pub mod apply;
 pub mod backoff;
+pub mod base64;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -76,6 +77,7 @@ pub mod range_set;
 pub mod reserved;
 pub mod resolve;
 pub mod secret;
+pub mod session;
 pub mod standby;
 pub mod statefile;
 pub mod status;

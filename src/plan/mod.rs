@@ -8,6 +8,7 @@
 //! so the standby never holds a delete and a put of one key in one revision: a compaction exactly
 //! there would destroy the key in etcd 3.5 to 3.7.
 
+pub mod auth;
 mod batch;
 mod nest;
 

@@ -10,6 +10,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod auth_faults;
+mod auth_model;
+mod auth_pairs;
+mod fake_auth;
 mod fake_standby;
 mod real_entries;
 mod standby_suite;

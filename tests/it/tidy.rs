@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may import. A module imports only what stands above it here, so nothing
 /// runs in circles, and nothing but the command line knows the whole.
-const IMPORTS: [(&str, &str); 27] = [
+const IMPORTS: [(&str, &str); 29] = [
     ("backoff", ""),
+    ("base64", ""),
     ("exit", ""),
     ("ids", ""),
     ("pb", ""),
@@ -20,14 +21,15 @@ const IMPORTS: [(&str, &str); 27] = [
     ("entry", "ids pb"),
     ("peer", "ids pb"),
     ("secret", ""),
-    ("resolve", "entry ids pb range range_set secret"),
+    ("session", "pb secret"),
+    ("resolve", "base64 entry ids pb range range_set secret"),
     ("statefile", "exit resolve"),
-    ("plan", "ids range range_set reserved resolve"),
+    ("plan", "ids range range_set reserved resolve secret"),
     ("learner", "checkpoint entry ids pb peer"),
     ("pipeline", "entry ids learner plan resolve"),
     (
         "standby",
-        "backoff checkpoint ids plan range reserved resolve",
+        "backoff base64 checkpoint ids pb plan range reserved resolve secret session",
     ),
     (
         "apply",
@@ -47,7 +49,8 @@ const IMPORTS: [(&str, &str); 27] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 18] = [
+const PURE: [&str; 20] = [
+    "base64",
     "checkpoint/ack",
     "checkpoint/record",
     "entry/",
@@ -66,6 +69,7 @@ const PURE: [&str; 18] = [
     "pipeline",
     "plan/",
     "resolve/",
+    "secret",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
 const PURE_PREFIX: &str = "range";

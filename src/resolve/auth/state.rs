@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::ROOT;
+use crate::resolve::digest::DigestKey;
 use crate::secret::Secret;
 
 /// Users, roles, whether they matter, and how often they changed.
@@ -109,6 +110,23 @@ pub enum Password {
     Clear(Secret),
     /// There is one, and all that is kept of it is a digest, as in a state restored from a ledger.
     Digest([u8; 16]),
+}
+
+impl Password {
+    /// Stands for every password in the clear: a digest of one could be tried out.
+    pub const DIGEST_OF_CLEAR: [u8; 16] = [0; 16];
+
+    /// What may be kept of it where others can read: a digest, from which nobody can log in.
+    #[must_use]
+    pub fn to_digest(&self, key: &DigestKey) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Hash(hash) if hash.expose().is_empty() => self.clone(),
+            Self::Hash(hash) => Self::Digest(key.digest(hash.expose()).to_bytes()),
+            Self::Clear(_) => Self::Digest(Self::DIGEST_OF_CLEAR),
+            Self::Digest(digest) => Self::Digest(*digest),
+        }
+    }
 }
 
 /// A role.

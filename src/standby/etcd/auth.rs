@@ -1,0 +1,380 @@
+//! Users and roles of the real standby. What the client library cannot send goes out as it is:
+//! hashes of passwords, and permissions of a kind that it does not know.
+//!
+//! # Source
+//! etcd `api/etcdserverpb/rpc.proto`, service Auth; `api/v3rpc/rpctypes/error.go` for the texts.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::Etcd;
+use crate::base64;
+use crate::pb::etcdpb;
+use crate::plan::auth::{AuthCall, FirstPassword, NewPassword};
+use crate::resolve::Permission;
+use crate::session::Login;
+use crate::standby::{Auth, Failure};
+
+/// A request that answers with nothing to read.
+type Done = etcdpb::AuthDone;
+
+impl Auth for Etcd {
+    async fn is_auth_enabled(&mut self) -> Result<bool, Failure> {
+        let asked = self.send(STATUS, etcdpb::AuthStatusRequest {}).await;
+        let status: etcdpb::AuthStatusResponse = match asked {
+            Ok(status) => status,
+            Err(Failure::Refused(what)) if what.contains("AuthStatus") => {
+                return self.is_login_possible().await;
+            }
+            Err(other) => return Err(other),
+        };
+        Ok(status.enabled)
+    }
+
+    async fn takes_hashes(&mut self) -> Result<bool, Failure> {
+        let asked = self.call(|mut to| async move { to.client.status().await });
+        let version = asked.await?.version().to_owned();
+        let mut numbers = version
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(0));
+        match (numbers.next(), numbers.next()) {
+            (Some(3), Some(minor)) => self.is_cluster_at_least_3_5(minor).await,
+            (Some(major), Some(_)) => Ok(major > 3),
+            _ => Ok(false),
+        }
+    }
+
+    async fn users(&mut self) -> Result<Vec<String>, Failure> {
+        let list: etcdpb::AuthUserListResponse =
+            self.send(USER_LIST, etcdpb::AuthUserListRequest {}).await?;
+        Ok(list.users)
+    }
+
+    async fn roles_of(&mut self, user: &str) -> Result<Option<Vec<String>>, Failure> {
+        let name = user.to_owned();
+        let asked = self.send(USER_GET, etcdpb::AuthUserGetRequest { name });
+        let found: Option<etcdpb::AuthUserGetResponse> = unless_gone(asked.await)?;
+        Ok(found.map(|user| user.roles))
+    }
+
+    async fn roles(&mut self) -> Result<Vec<String>, Failure> {
+        let list: etcdpb::AuthRoleListResponse =
+            self.send(ROLE_LIST, etcdpb::AuthRoleListRequest {}).await?;
+        Ok(list.roles)
+    }
+
+    async fn permissions_of(&mut self, role: &str) -> Result<Option<Vec<Permission>>, Failure> {
+        let role = role.to_owned();
+        let asked = self.send(ROLE_GET, etcdpb::AuthRoleGetRequest { role });
+        let found: Option<etcdpb::AuthRoleGetResponse> = unless_gone(asked.await)?;
+        let read = |permission: etcdpb::Permission| Permission {
+            kind: permission.perm_type,
+            key: permission.key,
+            range_end: permission.range_end,
+        };
+        Ok(found.map(|role| role.perm.into_iter().map(read).collect()))
+    }
+
+    async fn change_auth(&mut self, call: &AuthCall) -> Result<(), Failure> {
+        let answer = self.change(call).await;
+        let text = match &answer {
+            Ok(_) => None,
+            Err(Failure::Refused(what) | Failure::NotApplied(what) | Failure::Unknown(what)) => {
+                Some(what.clone())
+            }
+            Err(_) => return answer.map(drop),
+        };
+        let says = |part: &str| text.as_ref().is_some_and(|text| text.contains(part));
+        if text.is_some() && !DONE_ALREADY.iter().any(|part| says(part)) {
+            if PRESUMPTIONS.iter().any(|part| says(part)) {
+                return Err(Failure::NotApplied(text.unwrap_or_default()));
+            }
+            return answer.map(drop);
+        }
+        match call {
+            AuthCall::Enable => self.prove().await,
+            AuthCall::Disable => {
+                self.session.forget();
+                Ok(())
+            }
+            // A role or a user that is not there cannot be granted anything.
+            AuthCall::GrantRole { .. } | AuthCall::GrantPermission { .. }
+                if says("name not found") =>
+            {
+                Err(Failure::NotApplied(text.unwrap_or_default()))
+            }
+            AuthCall::SetPassword { .. } if says("name not found") => {
+                Err(Failure::NotApplied(text.unwrap_or_default()))
+            }
+            AuthCall::AddUser { .. }
+            | AuthCall::DeleteUser { .. }
+            | AuthCall::SetPassword { .. }
+            | AuthCall::GrantRole { .. }
+            | AuthCall::RevokeRole { .. }
+            | AuthCall::AddRole { .. }
+            | AuthCall::DeleteRole { .. }
+            | AuthCall::GrantPermission { .. }
+            | AuthCall::RevokePermission { .. } => Ok(()),
+        }
+    }
+
+    fn try_another_endpoint(&mut self) {
+        super::Standby::try_another_endpoint(self);
+    }
+}
+
+/// Answers that say that a change is done already, unless it presumes what is missing.
+const DONE_ALREADY: [&str; 6] = [
+    "user name already exists",
+    "role name already exists",
+    "user name not found",
+    "role name not found",
+    "role is not granted to the user",
+    "permission is not granted to the role",
+];
+
+/// Answers that say that the store is not what it was thought to be.
+const PRESUMPTIONS: [&str; 3] = [
+    "root user does not exist",
+    "root user does not have root role",
+    "invalid auth management",
+];
+
+impl Etcd {
+    async fn send<Q, A>(&mut self, path: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let asked = self.call(|to| {
+            let request = request.clone();
+            async move {
+                let answer = to.call(path, request).await;
+                answer.map_err(etcd_client::Error::GRpcStatus)
+            }
+        });
+        asked.await
+    }
+
+    async fn change(&mut self, call: &AuthCall) -> Result<Done, Failure> {
+        match call {
+            AuthCall::Enable => self.send(ENABLE, etcdpb::AuthEnableRequest {}).await,
+            AuthCall::Disable => self.send(DISABLE, etcdpb::AuthDisableRequest {}).await,
+            AuthCall::AddUser { name, first } => {
+                let request = self.add_user(name, *first)?;
+                self.send(USER_ADD, request).await
+            }
+            AuthCall::DeleteUser { name } => {
+                let name = name.clone();
+                let request = etcdpb::AuthUserDeleteRequest { name };
+                self.send(USER_DELETE, request).await
+            }
+            AuthCall::SetPassword { name, password } => {
+                let request = self.set_password(name, password)?;
+                self.send(USER_CHANGE_PASSWORD, request).await
+            }
+            AuthCall::GrantRole { user, role } => {
+                let (user, role) = (user.clone(), role.clone());
+                let request = etcdpb::AuthUserGrantRoleRequest { user, role };
+                self.send(USER_GRANT_ROLE, request).await
+            }
+            AuthCall::RevokeRole { user, role } => {
+                let (name, role) = (user.clone(), role.clone());
+                let request = etcdpb::AuthUserRevokeRoleRequest { name, role };
+                self.send(USER_REVOKE_ROLE, request).await
+            }
+            AuthCall::AddRole { name } => {
+                let name = name.clone();
+                self.send(ROLE_ADD, etcdpb::AuthRoleAddRequest { name })
+                    .await
+            }
+            AuthCall::DeleteRole { name } => {
+                let role = name.clone();
+                let request = etcdpb::AuthRoleDeleteRequest { role };
+                self.send(ROLE_DELETE, request).await
+            }
+            AuthCall::GrantPermission { role, permission } => {
+                let request = grant(role, permission);
+                self.send(ROLE_GRANT_PERMISSION, request).await
+            }
+            AuthCall::RevokePermission {
+                role,
+                key,
+                range_end,
+            } => {
+                let request = revoke(role, key, range_end);
+                self.send(ROLE_REVOKE_PERMISSION, request).await
+            }
+        }
+    }
+
+    /// A new user's request, which never has an empty password unless that is meant.
+    fn add_user(
+        &self,
+        name: &str,
+        first: FirstPassword,
+    ) -> Result<etcdpb::AuthUserAddRequest, Failure> {
+        let password = match first {
+            FirstPassword::Random => random_password()?,
+            FirstPassword::Nothing => String::new(),
+            FirstPassword::Ours => self.our_password()?,
+        };
+        Ok(etcdpb::AuthUserAddRequest {
+            name: name.to_owned(),
+            password,
+            options: Some(etcdpb::UserAddOptions {
+                no_password: first == FirstPassword::Nothing,
+            }),
+            hashed_password: String::new(),
+        })
+    }
+
+    fn set_password(
+        &self,
+        name: &str,
+        password: &NewPassword,
+    ) -> Result<etcdpb::AuthUserChangePasswordRequest, Failure> {
+        let (password, hashed_password) = match password {
+            NewPassword::Random => (random_password()?, String::new()),
+            NewPassword::Ours => (self.our_password()?, String::new()),
+            NewPassword::Clear(clear) => (text(clear.expose())?, String::new()),
+            NewPassword::Hash(hash) => (String::new(), base64::encode(hash.expose())),
+        };
+        if password.is_empty() && hashed_password.is_empty() {
+            return Err(Failure::Refused("an empty password".to_owned()));
+        }
+        Ok(etcdpb::AuthUserChangePasswordRequest {
+            name: name.to_owned(),
+            password,
+            hashed_password,
+        })
+    }
+
+    fn our_password(&self) -> Result<String, Failure> {
+        let credentials = self.session.credentials();
+        let credentials =
+            credentials.ok_or_else(|| Failure::Refused("no password of our own".to_owned()))?;
+        text(credentials.password.expose())
+    }
+
+    /// Right after requests began to be checked: are ours let through?
+    async fn prove(&mut self) -> Result<(), Failure> {
+        if self.session.credentials().is_none() {
+            return Ok(());
+        }
+        let connection = self.connection().await?;
+        match self.log_in(&connection).await {
+            Ok(Login::Done | Login::AuthIsOff) => Ok(()),
+            Err(Failure::Refused(what)) => Err(Failure::Refused(format!(
+                "auth was enabled there, as on the primary, and now {what}; log in as root with the \
+                 primary's password and correct that, or `etcdctl auth disable`"
+            ))),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Whether requests are checked, of etcd 3.4, which does not say so itself.
+    async fn is_login_possible(&mut self) -> Result<bool, Failure> {
+        if self.session.credentials().is_some() {
+            let connection = self.connection().await?;
+            return Ok(self.log_in(&connection).await? == Login::Done);
+        }
+        let nobody = etcdpb::AuthenticateRequest {
+            name: "-".to_owned(),
+            ..etcdpb::AuthenticateRequest::default()
+        };
+        let asked: Result<etcdpb::AuthenticateResponse, _> = self.send(AUTHENTICATE, nobody).await;
+        match asked {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(what)) if what.contains("authentication is not enabled") => {
+                Ok(false)
+            }
+            Err(Failure::Refused(what)) if what.contains("authentication failed") => Ok(true),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// A member of 3.4 drops hashes in silence, also out of entries that others propose. The
+    /// version of the cluster is that of its oldest member, and is told to whoever asks whether it
+    /// could go down by one.
+    async fn is_cluster_at_least_3_5(&mut self, member_minor: u32) -> Result<bool, Failure> {
+        for minor in (5..=member_minor).rev() {
+            let request = etcdpb::DowngradeRequest {
+                action: DOWNGRADE_VALIDATE,
+                version: format!("3.{}.0", minor - 1),
+            };
+            let asked: Result<Done, _> = self.send(DOWNGRADE, request).await;
+            match asked {
+                Ok(_) => return Ok(true),
+                Err(
+                    Failure::Refused(what) | Failure::Unknown(what) | Failure::NotApplied(what),
+                ) if what.contains("downgrade job in progress") => return Ok(minor > 5),
+                Err(Failure::Refused(what) | Failure::Unknown(what))
+                    if what.contains("invalid downgrade target version") => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// None instead of the failure that says that a user or a role is not there.
+fn unless_gone<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::Refused(what)) if what.contains("name not found") => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+fn grant(role: &str, permission: &Permission) -> etcdpb::AuthRoleGrantPermissionRequest {
+    etcdpb::AuthRoleGrantPermissionRequest {
+        name: role.to_owned(),
+        perm: Some(etcdpb::Permission {
+            perm_type: permission.kind,
+            key: permission.key.clone(),
+            range_end: permission.range_end.clone(),
+        }),
+    }
+}
+
+fn revoke(role: &str, key: &Bytes, range_end: &Bytes) -> etcdpb::AuthRoleRevokePermissionRequest {
+    etcdpb::AuthRoleRevokePermissionRequest {
+        role: role.to_owned(),
+        key: key.clone(),
+        range_end: range_end.clone(),
+    }
+}
+
+fn text(password: &Bytes) -> Result<String, Failure> {
+    String::from_utf8(password.to_vec())
+        .map_err(|_| Failure::Refused("a password that is no text".to_owned()))
+}
+
+/// 256 bits, below the 72 bytes that etcd takes.
+fn random_password() -> Result<String, Failure> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::NotApplied(format!("draw a random password: {error}")))?;
+    Ok(base64::encode(&random))
+}
+
+const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
+const STATUS: &str = "/etcdserverpb.Auth/AuthStatus";
+const ENABLE: &str = "/etcdserverpb.Auth/AuthEnable";
+const DISABLE: &str = "/etcdserverpb.Auth/AuthDisable";
+const USER_LIST: &str = "/etcdserverpb.Auth/UserList";
+const USER_GET: &str = "/etcdserverpb.Auth/UserGet";
+const USER_ADD: &str = "/etcdserverpb.Auth/UserAdd";
+const USER_DELETE: &str = "/etcdserverpb.Auth/UserDelete";
+const USER_CHANGE_PASSWORD: &str = "/etcdserverpb.Auth/UserChangePassword";
+const USER_GRANT_ROLE: &str = "/etcdserverpb.Auth/UserGrantRole";
+const USER_REVOKE_ROLE: &str = "/etcdserverpb.Auth/UserRevokeRole";
+const ROLE_LIST: &str = "/etcdserverpb.Auth/RoleList";
+const ROLE_GET: &str = "/etcdserverpb.Auth/RoleGet";
+const ROLE_ADD: &str = "/etcdserverpb.Auth/RoleAdd";
+const ROLE_DELETE: &str = "/etcdserverpb.Auth/RoleDelete";
+const ROLE_GRANT_PERMISSION: &str = "/etcdserverpb.Auth/RoleGrantPermission";
+const ROLE_REVOKE_PERMISSION: &str = "/etcdserverpb.Auth/RoleRevokePermission";
+const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
+const DOWNGRADE_VALIDATE: i32 = 0;
