@@ -13,6 +13,7 @@ mod harness;
 mod auth_faults;
 mod auth_model;
 mod auth_pairs;
+mod auth_suite;
 mod fake_auth;
 mod fake_standby;
 mod real_entries;
