@@ -241,8 +241,11 @@ async fn keeps_users_and_roles(bench: &impl Bench) -> Result<()> {
         roles("cert") == Some(BTreeSet::from(["r".into()])),
         "{store:?}"
     );
-    ensure!(standby.roles_of("nobody").await? == None, "nobody");
-    ensure!(standby.permissions_of("nothing").await? == None, "nothing");
+    ensure!(standby.roles_of("nobody").await?.is_none(), "nobody");
+    ensure!(
+        standby.permissions_of("nothing").await?.is_none(),
+        "nothing"
+    );
     let calls = [revoke("u", "root"), delete_role("r"), delete("cert")];
     all_done(&mut standby, &calls).await?;
     let store = read_store(&mut standby).await?;
