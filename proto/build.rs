@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "etcd/request.proto",
             "etcd/auth.proto",
             "checkpoint.proto",
+            "ledger.proto",
         ],
         ["proto"],
     )?;

@@ -67,6 +67,7 @@ pub mod exit;
 pub mod halt;
 pub mod ids;
 pub mod learner;
+pub mod ledger;
 pub mod pb;
 pub mod peer;
 pub mod pipeline;

@@ -1,7 +1,7 @@
 //! The life of a replicating process: listen, join, contact the standby, stream, end.
 //!
 //! ```text
-//! listen --> join the primary --> contact the standby --> claim it --> stream --> stop
+//! listen --> join the primary --> contact the standby --> resume --> stream --> stop
 //!              (waits)                (waits)                            |
 //!                                                                        +--> halted: shows why,
 //!                                                                             waits for a person
@@ -10,6 +10,8 @@
 //! Tasks are started only here and in the transport.
 
 mod meet;
+mod release;
+mod resume;
 mod stream;
 
 use std::future::Future;
@@ -25,6 +27,7 @@ use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
 use crate::primary;
 use crate::status::{self, Board, Joined};
+use release::Release;
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
@@ -63,6 +66,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal>
     );
     let options = peer::Config {
         inbox_bytes_max: INBOX_BYTES_MAX,
+        spool: Some(config.data_dir.join("spool")),
         ..peer::Config::default()
     };
     let (transport, inbox) = Transport::new(options);
@@ -121,8 +125,9 @@ impl App {
             }
         });
         self.check_primary_endpoints(primary).await?;
-        let started = Box::pin(self.claim(standby, &contact, &found)).await?;
-        let Some((writer, checkpoint)) = started else {
+        let release = Release::of(&found)?;
+        let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
+        let Some(base) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
@@ -133,14 +138,7 @@ impl App {
                 self.board.primary.clone(),
             ))
         });
-        let stream = self.start(
-            inbox,
-            metrics,
-            found,
-            writer,
-            checkpoint,
-            contact.txn_ops_max,
-        )?;
+        let stream = self.start(inbox, metrics, found, base, contact.txn_ops_max, release)?;
         let exit = self.follow(stream).await;
         if let Some(watching) = watching {
             watching.abort();

@@ -1,30 +1,25 @@
 //! Starts the two tasks of a stream, and ends them in the right order.
 
-use std::time::Duration;
-
 use raft::eraftpb::ConfState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::release::Release;
+use super::resume::Base;
 use crate::apply::{self, Apply};
 use crate::checkpoint::Checkpoint;
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
-use crate::ids::{RaftIndex, Term};
+use crate::ids::MemberId;
 use crate::learner::{self, Cut, Inlet, Learner, Node};
+use crate::peer::Inbox;
 use crate::peer::join::Found;
-use crate::peer::{Inbox, Transport};
 use crate::pipeline::Pipeline;
 use crate::plan::Limits;
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, UnknownVersion, Version};
-use crate::standby::{Etcd, Writer};
 use crate::statefile;
 use crate::status::Phase;
-
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
 
 /// The two tasks of a stream, and what they share.
 pub(super) struct Stream {
@@ -41,22 +36,33 @@ impl App {
         inbox: Inbox,
         metrics: apply::Metrics,
         found: Found,
-        writer: Writer<Etcd>,
-        checkpoint: Checkpoint,
+        base: Base,
         txn_ops_max: usize,
+        release: Release,
     ) -> Result<Stream, Fatal> {
         let us = found.identity.us;
-        let (version, rules) = rules_of(&found)?;
+        let Base {
+            writer,
+            checkpoint,
+            state,
+            ledger,
+        } = base;
+        let durable = checkpoint.index;
         let cut = Cut {
-            index: RaftIndex(0),
-            term: Term(0),
-            members: ConfState::default(),
+            index: durable,
+            term: checkpoint.term,
+            members: members(&checkpoint),
         };
         let node = Node::new(us, cut, []).map_err(|error| Fatal::new(Exit::Failed, error))?;
         let inlet = Inlet::new(node, self.config.receive_bytes_max);
-        let pipeline = self.pipeline(rules, txn_ops_max);
+        let limits = Limits {
+            batch_ops_max: self.config.batch_ops_max,
+            batch_bytes_max: self.config.batch_bytes_max,
+            txn_ops_max,
+        };
+        let pipeline = Pipeline::new(state, limits, self.config.history);
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
-        let (durable_in, durable_out) = watch::channel(RaftIndex(0));
+        let (durable_in, durable_out) = watch::channel(durable);
         let (learner_stop, apply_stop) = (CancellationToken::new(), CancellationToken::new());
         let learner = Learner::new(
             us,
@@ -67,7 +73,7 @@ impl App {
             self.board.learner.clone(),
         );
         let view = self.board.apply.clone();
-        let (rules_in, rules_out) = watch::channel(Ok(rules));
+        let (rules_in, rules_out) = watch::channel(Ok(release.rules));
         let channels = apply::Channels {
             handouts: handouts_out,
             durable: durable_in,
@@ -75,8 +81,7 @@ impl App {
         };
         let apply = Apply::new(
             pipeline,
-            writer,
-            checkpoint,
+            (writer, checkpoint, ledger),
             txn_ops_max,
             channels,
             view,
@@ -86,31 +91,13 @@ impl App {
             .join(found.identity, found.members, found.versions)
             .map_err(|error| Fatal::new(Exit::Failed, error))?;
         self.board.phase.send_replace(Phase::Streaming);
-        tokio::spawn(follow_release(self.transport.clone(), version, rules_in));
+        tokio::spawn(release.follow(self.transport.clone(), rules_in));
         Ok(Stream {
             learner: tokio::spawn(learner.run(learner_stop.clone())),
             learner_stop,
             apply: tokio::spawn(apply.run(apply_stop.clone())),
             apply_stop,
         })
-    }
-
-    /// The way to the standby from the beginning of the log.
-    fn pipeline(&self, rules: Rules, txn_ops_max: usize) -> Pipeline {
-        let settings = Settings {
-            digest_key: DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..))),
-            lease_ttl_min: LEASE_TTL_MIN,
-            rules,
-            // The log begins with the members that the cluster was made of.
-            voters: 1,
-        };
-        let limits = Limits {
-            batch_ops_max: self.config.batch_ops_max,
-            batch_bytes_max: self.config.batch_bytes_max,
-            txn_ops_max,
-        };
-        let state = PrimaryState::new(settings, Position::START);
-        Pipeline::new(state, limits, self.config.history)
     }
 
     /// Waits for the end of the stream, and ends what is left of it in the right order.
@@ -155,7 +142,13 @@ impl App {
         if let Some(path) = &self.config.dump_state {
             statefile::write(path, pipeline.state())?;
         }
-        match apply_halt.or_else(|| Halt::of_learner(&learner_end)) {
+        let halt = apply_halt.or_else(|| Halt::of_learner(&learner_end));
+        if matches!(learner_end, learner::End::Snapshot { .. }) {
+            // Its leader is told that it failed, and must not be answered afterwards.
+            self.transport.set_muted(true);
+        }
+        drop(learner_end);
+        match halt {
             Some(halt) => Ok(self.halted(halt).await),
             None => {
                 tracing::info!(apply = %apply_end, "ended");
@@ -177,55 +170,8 @@ impl App {
     }
 }
 
-/// The release of the primary, and how it applies entries.
-fn rules_of(found: &Found) -> Result<(Version, Rules), Fatal> {
-    let Some(versions) = found.versions else {
-        let message = "no member of the primary says which release of etcd it runs";
-        return Err(Fatal::new(Exit::Failed, message));
-    };
-    let version = release(versions.server);
-    let rules = Rules::of(version).map_err(|error| Fatal::new(Exit::Failed, error))?;
-    tracing::info!(%version, "entries are read by the rules of the primary's release");
-    warn_if_newer(version);
-    Ok((version, rules))
-}
-
-/// Time between two looks at what the primary's members run; they are asked about as often.
-const RELEASE_PERIOD: Duration = Duration::from_secs(2);
-
-/// Watches for upgrades and downgrades of the primary, until nobody reads its rules any more. With
-/// members of several releases the lowest of a voter counts.
-async fn follow_release(
-    transport: Transport,
-    mut known: Version,
-    rules: watch::Sender<Result<Rules, UnknownVersion>>,
-) {
-    while !rules.is_closed() {
-        tokio::time::sleep(RELEASE_PERIOD).await;
-        let Some(versions) = transport.versions() else {
-            continue;
-        };
-        let version = release(versions.server);
-        if version != known {
-            tracing::warn!(from = %known, to = %version, "the primary's lowest release changed");
-            warn_if_newer(version);
-            known = version;
-            let _previous = rules.send_replace(Rules::of(version));
-        }
-    }
-}
-
-fn warn_if_newer(version: Version) {
-    if version.is_beyond_known() {
-        tracing::warn!(
-            %version,
-            "this patch release is newer than the rules known here; those of the last known one of \
-             its minor release are used"
-        );
-    }
-}
-
-fn release(version: crate::peer::version::Version) -> Version {
-    let (major, minor, patch) = (version.major, version.minor, version.patch);
-    Version::new(major.into(), minor.into(), patch.into())
+/// The primary's members at a checkpoint.
+fn members(checkpoint: &Checkpoint) -> ConfState {
+    let ids = |members: &[MemberId]| members.iter().map(|id| id.0).collect::<Vec<_>>();
+    ConfState::from((ids(&checkpoint.voters), ids(&checkpoint.learners)))
 }

@@ -13,7 +13,7 @@ mod batch;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
-pub use nest::{Nested, capacity, nest};
+pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
 use crate::range::KeyRange;
@@ -61,8 +61,7 @@ pub struct TooLarge {
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
-    /// Operations that one transaction can carry beside the checkpoint, which takes one place in
-    /// the outermost list.
+    /// Operations that one transaction can carry beside the checkpoint and the journal.
     capacity: usize,
     reserved: KeyRange,
     open: Batch,
@@ -72,7 +71,7 @@ impl Planner {
     /// A planner without a batch.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let capacity = capacity(limits.txn_ops_max.saturating_sub(1));
+        let capacity = capacity(list_max(limits.txn_ops_max));
         Self {
             capacity,
             limits,

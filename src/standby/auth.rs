@@ -39,7 +39,7 @@ pub trait Auth: Send {
     fn change_auth(&mut self, call: &AuthCall) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// An attempt failed in a way that another endpoint may not.
-    fn try_another_endpoint(&mut self);
+    fn leave_endpoint(&mut self);
 }
 
 /// Reads everything.

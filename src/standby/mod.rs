@@ -11,6 +11,7 @@ mod auth;
 mod contact;
 mod etcd;
 mod failure;
+mod pages;
 mod reconciler;
 mod writer;
 
@@ -22,11 +23,13 @@ pub use auth::{Auth, read_store};
 pub use contact::{Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
+pub use pages::Pages;
 pub use reconciler::{AuthView, Reconciler};
 pub use writer::{Error, Writer, Written};
 
 use crate::ids::ClusterId;
 use crate::plan::{Nested, Write};
+use crate::range::KeyRange;
 
 /// One transaction: if the guard holds, the checkpoint and all writes, else nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +92,13 @@ pub trait Standby: Send {
     /// Reads one key, linearizably.
     fn read(&mut self, key: &Bytes)
     -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;
+
+    /// Reads up to `limit` keys of a range with their values, ascending, linearizably.
+    fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>, Failure>> + Send;
 
     /// Asks who it is, linearizably, so an answer also shows that it has a quorum.
     fn about(&mut self) -> impl Future<Output = Result<About, Failure>> + Send;

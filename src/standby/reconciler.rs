@@ -239,7 +239,7 @@ impl Reconciler {
             if std::mem::take(&mut self.is_lost) {
                 self.late_until = Some(Instant::now() + LATE_AFTER);
             }
-            standby.try_another_endpoint();
+            standby.leave_endpoint();
         }
         tokio::time::sleep(wait).await;
     }

@@ -14,4 +14,5 @@ mod attach;
 mod backlog;
 mod bad_input;
 mod differential;
+mod resume;
 mod state;

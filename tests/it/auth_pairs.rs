@@ -116,7 +116,8 @@ fn roles() -> Vec<AuthState> {
 fn digests(state: &AuthState) -> AuthState {
     let mut kept = AuthState::new(state.is_enabled(), state.revision());
     for (name, user) in state.users() {
-        let password = user.password.to_digest(&key());
+        let digest = user.password.to_digest(name, &key());
+        let password = digest.map_or(Password::None, Password::Digest);
         let user = User {
             password,
             ..user.clone()

@@ -149,5 +149,5 @@ impl Auth for FakeAuth {
         }
     }
 
-    fn try_another_endpoint(&mut self) {}
+    fn leave_endpoint(&mut self) {}
 }

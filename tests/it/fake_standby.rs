@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use etcd_syncer::ids::ClusterId;
 use etcd_syncer::plan::{Nested, Write};
+use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
 use etcd_syncer::standby::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
@@ -408,6 +409,19 @@ impl Standby for FakeStandby {
             })
         };
         self.ask(Some(key), read).await
+    }
+
+    async fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+        self.ask(None, |state| {
+            let keys = state.keys.range::<[u8], _>(range.bounds());
+            let found = keys.map(|(key, kept)| (key.clone(), kept.value.clone()));
+            found.take(limit).collect()
+        })
+        .await
     }
 
     async fn about(&mut self) -> Result<About, Failure> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may import. A module imports only what stands above it here, so nothing
 /// runs in circles, and nothing but the command line knows the whole.
-const IMPORTS: [(&str, &str); 29] = [
+const IMPORTS: [(&str, &str); 30] = [
     ("backoff", ""),
     ("base64", ""),
     ("exit", ""),
@@ -24,7 +24,11 @@ const IMPORTS: [(&str, &str); 29] = [
     ("session", "pb secret"),
     ("resolve", "base64 entry ids pb range range_set secret"),
     ("statefile", "exit resolve"),
-    ("plan", "ids range range_set reserved resolve secret"),
+    (
+        "ledger",
+        "checkpoint ids pb range range_set reserved resolve",
+    ),
+    ("plan", "ids ledger range range_set reserved resolve secret"),
     ("learner", "checkpoint entry ids pb peer"),
     ("pipeline", "entry ids learner plan resolve"),
     (
@@ -33,15 +37,15 @@ const IMPORTS: [(&str, &str); 29] = [
     ),
     (
         "apply",
-        "checkpoint ids learner pipeline plan resolve standby",
+        "checkpoint ids learner ledger pipeline plan resolve standby",
     ),
     ("config", "peer pipeline"),
     ("halt", "apply exit learner pipeline standby"),
     ("status", "apply halt ids learner peer pipeline primary"),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids learner peer pipeline plan primary \
-         reserved resolve standby statefile status",
+        "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \
+         primary range reserved resolve standby statefile status",
     ),
     ("cli", "app config exit status"),
     ("main", "cli"),
@@ -49,9 +53,10 @@ const IMPORTS: [(&str, &str); 29] = [
 ];
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
-const PURE: [&str; 20] = [
+const PURE: [&str; 25] = [
     "base64",
     "checkpoint/ack",
+    "checkpoint/place",
     "checkpoint/record",
     "entry/",
     "learner/convert",
@@ -61,11 +66,15 @@ const PURE: [&str; 20] = [
     "learner/membership",
     "learner/node",
     "learner/terms",
+    "ledger/",
     "peer/codec/",
     "peer/filter",
     "peer/handshake",
     "peer/intake",
     "peer/reorder",
+    "peer/snapshot/progress",
+    "peer/snapshot/retry",
+    "peer/snapshot/stored",
     "pipeline",
     "plan/",
     "resolve/",

@@ -279,8 +279,7 @@ impl Draft<'_> {
             Password::None => Goal::Nobodys,
             Password::Hash(hash) if hash.expose().is_empty() => Goal::Nobodys,
             Password::Hash(_) if !takes_hashes => Goal::Short(ONLY_THE_HASH),
-            // That of a password in the clear is not the digest of anything.
-            Password::Digest(digest) if !takes_hashes && *digest != Password::DIGEST_OF_CLEAR => {
+            Password::Digest(_) if !takes_hashes && !wanted.password.was_clear() => {
                 Goal::Short(ONLY_THE_HASH)
             }
             Password::Hash(hash) => Goal::Set(NewPassword::Hash(hash.clone())),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::ROOT;
+use crate::resolve::delta::AuthDelta;
 use crate::resolve::digest::DigestKey;
 use crate::secret::Secret;
 
@@ -44,6 +45,24 @@ impl AuthState {
     /// Adds or replaces a role.
     pub fn insert_role(&mut self, name: String, role: Role) {
         self.roles.insert(name, role);
+    }
+
+    /// Brings users and roles forward.
+    pub(in crate::resolve) fn take_in(&mut self, delta: AuthDelta) {
+        self.enabled = delta.enabled;
+        self.revision = delta.revision;
+        for (name, user) in delta.users {
+            match user {
+                Some(user) => self.users.insert(name, user),
+                None => self.users.remove(&name),
+            };
+        }
+        for (name, role) in delta.roles {
+            match role {
+                Some(role) => self.roles.insert(name, role),
+                None => self.roles.remove(&name),
+            };
+        }
     }
 
     /// True if requests are checked.
@@ -113,21 +132,34 @@ pub enum Password {
 }
 
 impl Password {
-    /// Stands for every password in the clear: a digest of one could be tried out.
-    pub const DIGEST_OF_CLEAR: [u8; 16] = [0; 16];
-
-    /// What may be kept of it where others can read: a digest, from which nobody can log in.
+    /// What may be kept of it where others can read, none if there is no password. `mark` stands
+    /// for one in the clear, of which any digest could be tried out.
     #[must_use]
-    pub fn to_digest(&self, key: &DigestKey) -> Self {
+    pub fn to_digest(&self, mark: &str, key: &DigestKey) -> Option<[u8; 16]> {
         match self {
-            Self::None => Self::None,
-            Self::Hash(hash) if hash.expose().is_empty() => self.clone(),
-            Self::Hash(hash) => Self::Digest(key.digest(hash.expose()).to_bytes()),
-            Self::Clear(_) => Self::Digest(Self::DIGEST_OF_CLEAR),
-            Self::Digest(digest) => Self::Digest(*digest),
+            Self::None => None,
+            Self::Hash(hash) => Some(key.digest(hash.expose()).to_bytes()),
+            Self::Clear(_) => {
+                let mut digest = key.digest(mark.as_bytes()).to_bytes();
+                digest[..MARKED_BYTES].fill(0);
+                Some(digest)
+            }
+            Self::Digest(digest) => Some(*digest),
+        }
+    }
+
+    /// True if all that is known is that a password in the clear was set.
+    #[must_use]
+    pub fn was_clear(&self) -> bool {
+        match self {
+            Self::Digest(digest) => digest[..MARKED_BYTES].iter().all(|byte| *byte == 0),
+            Self::None | Self::Hash(_) | Self::Clear(_) => false,
         }
     }
 }
+
+/// How many zero bytes tell the mark for a password in the clear from the digest of a hash.
+const MARKED_BYTES: usize = 8;
 
 /// A role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,6 +176,15 @@ impl Role {
         Self {
             permissions,
             unordered: BTreeSet::new(),
+        }
+    }
+
+    /// A role as it was; the permissions for the keys in `unordered` have no known order.
+    #[must_use]
+    pub fn restored(permissions: Vec<Permission>, unordered: BTreeSet<Bytes>) -> Self {
+        Self {
+            permissions,
+            unordered,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::pb::etcdpb;
 use crate::plan::auth::{AuthCall, FirstPassword, NewPassword};
 use crate::resolve::Permission;
 use crate::session::Login;
-use crate::standby::{Auth, Failure};
+use crate::standby::{Auth, Failure, Standby as _};
 
 /// A request that answers with nothing to read.
 type Done = etcdpb::AuthDone;
@@ -118,8 +118,8 @@ impl Auth for Etcd {
         }
     }
 
-    fn try_another_endpoint(&mut self) {
-        super::Standby::try_another_endpoint(self);
+    fn leave_endpoint(&mut self) {
+        self.try_another_endpoint();
     }
 }
 

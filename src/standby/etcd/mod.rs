@@ -237,6 +237,25 @@ impl Standby for Etcd {
         }))
     }
 
+    async fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+        let asked = self.call(|mut to| async move {
+            let options = GetOptions::new()
+                .with_range(range.request_end())
+                .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+            to.client.get(range.start().as_ref(), Some(options)).await
+        });
+        let mut response = asked.await?;
+        let found = response.take_kvs().into_iter().map(|kv| {
+            let (key, value) = kv.into_key_value();
+            (key.into(), value.into())
+        });
+        Ok(found.collect())
+    }
+
     async fn about(&mut self) -> Result<About, Failure> {
         let asked = self.call(|mut to| async move {
             let options = GetOptions::new().with_count_only();

@@ -1,12 +1,14 @@
 //! Addresses and folders that are taken, and a standby that must not be written.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_client::GetOptions;
+use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 
-use super::{assert_ends, assert_stops, pair, store_checkpoint, stored_checkpoint, streaming};
+use super::{assert_ends, assert_stops, pair, store_checkpoint, streaming};
 use crate::harness::{Syncer, read_keys};
 
 #[tokio::test]
@@ -80,6 +82,7 @@ fn checkpoint(primary: u64, member: u64, index: u64) -> Checkpoint {
         phase: Phase::Streaming,
         writer: 7,
         batch: 1,
+        ledger: Place::empty([0; 32]),
     }
 }
 
@@ -98,29 +101,18 @@ async fn a_standby_that_is_not_ours_is_left_alone() -> Result<()> {
     client.delete("somebody's", None).await?;
 
     let ours = format!("{cluster:x}");
-    let member = format!("{us:x}");
     let mut newer = checkpoint(cluster, us, 0).encode();
     // The first field is the format.
-    ensure!(newer[..2] == [8, 1], "{newer:?}");
-    newer[1] = 2;
+    ensure!(newer[..2] == [8, 2], "{newer:?}");
+    newer[1] = 3;
     for (stored, code, words) in [
         (
             checkpoint(0xabc, us, 9).encode(),
             15,
             &["cluster abc", &ours, "name the right primary"][..],
         ),
-        (
-            checkpoint(cluster, 0xdef, 9).encode(),
-            15,
-            &["member def", &member, "advertise the old peer URL"],
-        ),
         (b"garbage".to_vec(), 15, &["does not decode", "damaged"]),
-        (newer, 15, &["has format 2", "reads format 1 only"]),
-        (
-            checkpoint(cluster, us, 9).encode(),
-            16,
-            &["at index 9", "empty the standby", &member],
-        ),
+        (newer, 15, &["has format 3", "reads format 2 only"]),
     ] {
         store_checkpoint(&mut client, stored).await?;
         let (before, _) = read_keys(&client).await?;
@@ -132,21 +124,34 @@ async fn a_standby_that_is_not_ours_is_left_alone() -> Result<()> {
     Ok(())
 }
 
+/// A ledger that lacks a record, or has a damaged one, is not trusted.
 #[tokio::test]
-async fn a_real_checkpoint_cannot_be_gone_on_from() -> Result<()> {
+async fn a_damaged_ledger_is_not_gone_on_from() -> Result<()> {
     let (primary, standby) = pair().await?;
-    let (mut syncer, learner) = streaming(&primary, Syncer::builder(&primary, &standby)?).await?;
+    let (mut syncer, _) = streaming(&primary, Syncer::builder(&primary, &standby)?).await?;
+    primary.client().await?.put("a", "key", None).await?;
+    syncer
+        .wait_status("the key", Duration::from_secs(10), |status| {
+            status["primary_state"]["keys"].as_u64() == Some(1)
+        })
+        .await?;
     assert_stops(&mut syncer).await?;
-    let index = stored_checkpoint(&mut standby.client().await?).await?.index;
-    ensure!(index > RaftIndex(0), "nothing was replicated");
+    let mut client = standby.client().await?;
+    let ledger = client
+        .get(
+            "-etcd-syncer-meta-/test/ledger/journal/",
+            Some(GetOptions::new().with_prefix()),
+        )
+        .await?;
+    let journal = ledger.kvs().last().context("a journal")?;
+    let mut damaged = journal.value().to_vec();
+    let last = damaged.last_mut().context("a record")?;
+    *last ^= 1;
+    client.put(journal.key(), damaged, None).await?;
     syncer.respawn()?;
-    let member = format!("remove member {learner:x}");
-    let at = format!("at index {index}");
-    let words = [
-        at.as_str(),
-        &member,
-        "empty the standby",
-        "-etcd-syncer-meta-/",
-    ];
-    assert_ends(&mut syncer, 16, &words).await
+    let key = String::from_utf8(journal.key().to_vec())?;
+    assert_ends(&mut syncer, 16, &[&key, "it is damaged"]).await?;
+    client.delete(journal.key(), None).await?;
+    syncer.respawn()?;
+    assert_ends(&mut syncer, 16, &[&key, "is missing"]).await
 }
