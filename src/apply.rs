@@ -5,6 +5,8 @@
 //! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
 //! waits on a timer.
 
+mod auth;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,13 +20,14 @@ use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
 use crate::plan::{Batch, Nested, Write, list_max, nest};
 use crate::resolve::{Put, Rules, UnknownVersion, Value};
-use crate::standby::{self, Failure, Standby, Writer, Written};
+use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, Written};
 
 /// The task.
 #[derive(Debug)]
 pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
+    reconciler: Reconciler,
     checkpoint: Checkpoint,
     ledger: Ledger,
     txn_ops_max: usize,
@@ -177,12 +180,13 @@ pub enum End {
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-impl<S: Standby> Apply<S> {
+impl<S: Standby + Auth> Apply<S> {
     /// A task that goes on behind `checkpoint`.
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        (writer, checkpoint, ledger): (Writer<S>, Checkpoint, Ledger),
+        (writer, reconciler): (Writer<S>, Reconciler),
+        (checkpoint, ledger): (Checkpoint, Ledger),
         txn_ops_max: usize,
         channels: Channels,
         view: watch::Sender<View>,
@@ -196,6 +200,7 @@ impl<S: Standby> Apply<S> {
         Self {
             pipeline,
             writer,
+            reconciler,
             checkpoint,
             ledger,
             txn_ops_max,
@@ -213,10 +218,13 @@ impl<S: Standby> Apply<S> {
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
     pub async fn run(mut self, stop: CancellationToken) -> (End, Pipeline) {
         self.show();
-        let end = loop {
-            if let Err(end) = self.turn(&stop).await {
-                break end;
-            }
+        let end = match self.begin_auth(&stop).await {
+            Ok(()) => loop {
+                if let Err(end) = self.turn(&stop).await {
+                    break end;
+                }
+            },
+            Err(end) => end,
         };
         (end, self.pipeline)
     }
@@ -244,6 +252,9 @@ impl<S: Standby> Apply<S> {
         }
         match polled? {
             Polled::Batch(batch) => {
+                if batch.changes_auth() {
+                    self.bring_auth(stop).await?;
+                }
                 self.write(*batch, stop).await?;
                 self.roll(stop).await.map(drop)
             }
@@ -266,6 +277,7 @@ impl<S: Standby> Apply<S> {
                     self.pipeline.push(handouts.ok_or(End::Alone)?);
                     Ok(())
                 }
+                () = auth::at(self.reconciler.recheck_at()) => self.bring_auth(stop).await,
             },
         }
     }

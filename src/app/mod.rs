@@ -25,7 +25,6 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
-use crate::primary;
 use crate::status::{self, Board, Joined};
 use release::Release;
 
@@ -131,12 +130,8 @@ impl App {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
-            let endpoints = self.config.primary_endpoints.clone();
-            tokio::spawn(primary::watch(
-                endpoints,
-                primary,
-                self.board.primary.clone(),
-            ))
+            let clients = self.primary();
+            tokio::spawn(clients.watch(primary, self.board.primary.clone()))
         });
         let stream = self.start(inbox, metrics, found, base, contact.txn_ops_max, release)?;
         let exit = self.follow(stream).await;

@@ -18,6 +18,9 @@ use crate::peer::Inbox;
 use crate::peer::join::Found;
 use crate::pipeline::Pipeline;
 use crate::plan::Limits;
+use crate::plan::auth::{Access, Given};
+use crate::resolve::PrimaryState;
+use crate::standby::Reconciler;
 use crate::statefile;
 use crate::status::Phase;
 
@@ -60,6 +63,7 @@ impl App {
             batch_bytes_max: self.config.batch_bytes_max,
             txn_ops_max,
         };
+        let reconciler = self.reconciler(&state);
         let pipeline = Pipeline::new(state, limits, self.config.history);
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
         let (durable_in, durable_out) = watch::channel(durable);
@@ -81,7 +85,8 @@ impl App {
         };
         let apply = Apply::new(
             pipeline,
-            (writer, checkpoint, ledger),
+            (writer, reconciler),
+            (checkpoint, ledger),
             txn_ops_max,
             channels,
             view,
@@ -98,6 +103,21 @@ impl App {
             apply: tokio::spawn(apply.run(apply_stop.clone())),
             apply_stop,
         })
+    }
+
+    /// For a standby that was brought to `state` by other processes.
+    fn reconciler(&self, state: &PrimaryState) -> Reconciler {
+        let access = match self.config.standby_login {
+            Some(_) => Access::Password,
+            None => Access::NoPassword,
+        };
+        Reconciler::new(
+            &self.config.standby_user,
+            access,
+            Given::restored(state.auth()),
+            self.board.auth.clone(),
+            self.board.standby_trouble.clone(),
+        )
     }
 
     /// Waits for the end of the stream, and ends what is left of it in the right order.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
+use crate::standby::AuthView;
 use crate::{apply, learner, primary};
 
 /// What the process is doing.
@@ -52,6 +53,8 @@ pub struct Board {
     pub apply: watch::Sender<apply::View>,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: watch::Sender<Option<String>>,
+    /// What is known of the standby's users, as soon as the primary has any.
+    pub auth: watch::Sender<Option<AuthView>>,
     /// What the primary says of itself, if its client URLs are known.
     pub primary: watch::Sender<Option<primary::View>>,
 }
@@ -68,6 +71,7 @@ impl Board {
             learner: watch::Sender::default(),
             apply: watch::Sender::default(),
             standby_trouble: watch::Sender::new(None),
+            auth: watch::Sender::new(None),
             primary: watch::Sender::new(None),
         }
     }

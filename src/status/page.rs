@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::users::UsersPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -56,6 +57,8 @@ pub struct Page {
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: Option<String>,
+    /// Users and roles of the standby, once the primary has any.
+    pub standby_users: Option<UsersPage>,
 }
 
 /// Why the stream halted.
@@ -233,6 +236,7 @@ impl Page {
             },
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
+            standby_users: board.auth.borrow().clone().map(UsersPage::from),
         };
         page.not_ready = page.why_not_ready();
         page

@@ -16,7 +16,7 @@ const IMPORTS: [(&str, &str); 30] = [
     ("range_set", "range"),
     ("reserved", "range"),
     ("datadir", "exit"),
-    ("primary", "ids"),
+    ("primary", "ids secret session"),
     ("checkpoint", "ids pb"),
     ("entry", "ids pb"),
     ("peer", "ids pb"),
@@ -39,9 +39,12 @@ const IMPORTS: [(&str, &str); 30] = [
         "apply",
         "checkpoint ids learner ledger pipeline plan resolve standby",
     ),
-    ("config", "peer pipeline"),
+    ("config", "peer pipeline secret"),
     ("halt", "apply exit learner pipeline standby"),
-    ("status", "apply halt ids learner peer pipeline primary"),
+    (
+        "status",
+        "apply halt ids learner peer pipeline primary standby",
+    ),
     (
         "app",
         "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \

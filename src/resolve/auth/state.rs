@@ -65,6 +65,12 @@ impl AuthState {
         }
     }
 
+    /// True if anything about it was ever changed.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        *self != Self::default()
+    }
+
     /// True if requests are checked.
     #[must_use]
     pub fn is_enabled(&self) -> bool {

@@ -1,0 +1,82 @@
+//! Who we are to a cluster: a name, and a password that is never an argument, as those are shown to
+//! everybody on the machine.
+
+use std::path::Path;
+
+use super::Error;
+use super::values::wrong;
+use crate::secret::{Credentials, Secret};
+
+/// What bcrypt takes of a password.
+const PASSWORD_BYTES_MAX: usize = 72;
+
+/// The default name of our user.
+pub(super) const USER: &str = "etcd-syncer";
+
+/// The password in a variable of the environment, if it is set to something.
+pub(super) fn from_environment(variable: &'static str) -> Result<Option<Secret>, Error> {
+    let Some(value) = std::env::var_os(variable) else {
+        return Ok(None);
+    };
+    let text = value.into_string().map_err(|_| Error::Password {
+        place: variable.to_owned(),
+        why: "it is not UTF-8".to_owned(),
+    })?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    checked(text.into_bytes(), variable).map(Some)
+}
+
+/// Puts a name and a password together; the file weighs more than the variable.
+pub(super) fn credentials(
+    user_option: &'static str,
+    name: &str,
+    file: Option<&Path>,
+    variable: Option<Secret>,
+) -> Result<Option<Credentials>, Error> {
+    if name.trim().is_empty() {
+        return Err(wrong(user_option, name, "a name is needed"));
+    }
+    let password = match file {
+        Some(path) => Some(from_file(path)?),
+        None => variable,
+    };
+    Ok(password.map(|password| Credentials {
+        name: name.to_owned(),
+        password,
+    }))
+}
+
+/// The first line of a file, which is all of it.
+fn from_file(path: &Path) -> Result<Secret, Error> {
+    let place = path.display().to_string();
+    let mut bytes = std::fs::read(path).map_err(|error| Error::Password {
+        place: place.clone(),
+        why: error.to_string(),
+    })?;
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    checked(bytes, &place)
+}
+
+fn checked(bytes: Vec<u8>, place: &str) -> Result<Secret, Error> {
+    let why = if bytes.is_empty() {
+        "it is empty"
+    } else if bytes.len() > PASSWORD_BYTES_MAX {
+        "it is longer than 72 bytes, which etcd does not take"
+    } else if std::str::from_utf8(&bytes).is_err() {
+        "it is not UTF-8"
+    } else if bytes.iter().any(u8::is_ascii_control) {
+        "it holds more than one line, or a control character"
+    } else {
+        return Ok(Secret::new(bytes));
+    };
+    Err(Error::Password {
+        place: place.to_owned(),
+        why: why.to_owned(),
+    })
+}
