@@ -63,8 +63,8 @@ pub struct Typed {
     #[serde(deserialize_with = "list")]
     pub primary_endpoints: Vec<String>,
 
-    /// Our own user of the standby, with role root. It is made if the standby has auth disabled, and
-    /// no user of the primary by this name is replicated. [default: etcd-syncer]
+    /// Our own user of the standby, with role root. It is made if the standby has auth disabled,
+    /// and no user of the primary by this name is replicated. [default: etcd-syncer]
     #[arg(long, env = "ETCD_SYNCER_STANDBY_USER", value_name = "NAME")]
     pub standby_user: Option<String>,
 
@@ -355,12 +355,11 @@ impl Typed {
     /// # Errors
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
+        let logins = login::Logins::of(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
             .unwrap_or_else(|| DEFAULTS.listen_status.to_owned());
-        let standby_user = self.standby_user.unwrap_or_else(|| login::USER.to_owned());
-        let primary_user = self.primary_user.unwrap_or_else(|| login::USER.to_owned());
         let listen = required("listen-peer-url", self.listen_peer_url)?;
         let advertise = required("advertise-peer-url", self.advertise_peer_url)?;
         Ok(Config {
@@ -375,19 +374,9 @@ impl Typed {
                 required_list("standby-endpoints", self.standby_endpoints)?,
             )?,
             primary_endpoints: endpoints("primary-endpoints", self.primary_endpoints)?,
-            standby_login: login::credentials(
-                "standby-user",
-                &standby_user,
-                self.standby_password_file.as_deref(),
-                self.passwords.standby,
-            )?,
-            standby_user,
-            primary_login: login::credentials(
-                "primary-user",
-                &primary_user,
-                self.primary_password_file.as_deref(),
-                self.passwords.primary,
-            )?,
+            standby_login: logins.standby,
+            primary_login: logins.primary,
+            standby_user: logins.standby_user,
             data_dir: self
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),

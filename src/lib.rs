@@ -79,6 +79,8 @@ pub mod reserved;
 pub mod resolve;
 pub mod secret;
 pub mod session;
+pub mod snapshot;
 pub mod standby;
 pub mod statefile;
 pub mod status;
+pub mod wire;

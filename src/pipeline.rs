@@ -152,8 +152,10 @@ impl Pipeline {
     }
 
     /// What to do next. If a batch changes users or roles, those of [`Pipeline::state`] are what it
-    /// leads to, until the next call. To be called only while no batch is being written, as what it asks to be
-    /// read must be what the standby holds after the last batch.
+    /// leads to, until the next call.
+    ///
+    /// To be called only while no batch is being written, as what it asks to be read must be what
+    /// the standby holds after the last batch.
     ///
     /// # Errors
     /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.

@@ -3,15 +3,42 @@
 
 use std::path::Path;
 
-use super::Error;
-use super::values::wrong;
+use super::{Error, Typed};
 use crate::secret::{Credentials, Secret};
 
 /// What bcrypt takes of a password.
 const PASSWORD_BYTES_MAX: usize = 72;
 
 /// The default name of our user.
-pub(super) const USER: &str = "etcd-syncer";
+const USER: &str = "etcd-syncer";
+
+/// Who we are to both clusters.
+pub(super) struct Logins {
+    pub(super) standby_user: String,
+    pub(super) standby: Option<Credentials>,
+    pub(super) primary: Option<Credentials>,
+}
+
+impl Logins {
+    pub(super) fn of(typed: &Typed) -> Result<Self, Error> {
+        let passwords = &typed.passwords;
+        let standby_user = typed.standby_user.as_deref().unwrap_or(USER);
+        let primary_user = typed.primary_user.as_deref().unwrap_or(USER);
+        Ok(Self {
+            standby_user: standby_user.to_owned(),
+            standby: credentials(
+                standby_user,
+                typed.standby_password_file.as_deref(),
+                passwords.standby.as_ref(),
+            )?,
+            primary: credentials(
+                primary_user,
+                typed.primary_password_file.as_deref(),
+                passwords.primary.as_ref(),
+            )?,
+        })
+    }
+}
 
 /// The password in a variable of the environment, if it is set to something.
 pub(super) fn from_environment(variable: &'static str) -> Result<Option<Secret>, Error> {
@@ -29,18 +56,14 @@ pub(super) fn from_environment(variable: &'static str) -> Result<Option<Secret>,
 }
 
 /// Puts a name and a password together; the file weighs more than the variable.
-pub(super) fn credentials(
-    user_option: &'static str,
+fn credentials(
     name: &str,
     file: Option<&Path>,
-    variable: Option<Secret>,
+    variable: Option<&Secret>,
 ) -> Result<Option<Credentials>, Error> {
-    if name.trim().is_empty() {
-        return Err(wrong(user_option, name, "a name is needed"));
-    }
     let password = match file {
         Some(path) => Some(from_file(path)?),
-        None => variable,
+        None => variable.cloned(),
     };
     Ok(password.map(|password| Credentials {
         name: name.to_owned(),

@@ -27,8 +27,7 @@ pub(super) struct Metrics {
     disagreements: Counter,
     is_voter: Gauge,
     is_ready: Gauge,
-    standby_users: GaugeVec,
-    standby_auth: GaugeVec,
+    users: Users,
 }
 
 /// Every value of the label `phase`.
@@ -101,16 +100,7 @@ impl Metrics {
                 "1 if this learner was promoted, which must be undone.",
             )?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
-            standby_users: many(
-                "standby_users",
-                "Users of the standby, ours among them, and those whose password it lacks.",
-                &["what"],
-            )?,
-            standby_auth: many(
-                "standby_auth",
-                "1 for enabled if the standby checks requests, 1 for pending if it cannot yet.",
-                &["state"],
-            )?,
+            users: Users::register(registry)?,
         })
     }
 
@@ -151,7 +141,7 @@ impl Metrics {
         total(&self.batches, page.batches.written);
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
-        self.set_users(page);
+        self.users.set(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -160,28 +150,6 @@ impl Metrics {
         self.is_voter.set(f64::from(u8::from(page.is_voter)));
         self.is_ready
             .set(f64::from(u8::from(page.not_ready.is_none())));
-    }
-
-    fn set_users(&self, page: &Page) {
-        let Some(users) = &page.standby_users else {
-            return;
-        };
-        for (what, count) in [
-            ("all", users.users),
-            ("not_carried", users.not_carried.len()),
-        ] {
-            self.standby_users
-                .with_label_values(&[what])
-                .set(size(count));
-        }
-        for (state, is) in [
-            ("enabled", users.auth_enabled),
-            ("pending", users.enable_pending.is_some()),
-        ] {
-            self.standby_auth
-                .with_label_values(&[state])
-                .set(f64::from(u8::from(is)));
-        }
     }
 
     fn set_transport(&self, page: &Page) {
@@ -211,6 +179,50 @@ impl Metrics {
             ("queued_entries", page.primary_state.queued_entries),
         ] {
             self.state.with_label_values(&[what]).set(size(count));
+        }
+    }
+}
+
+/// The gauges of the standby's users.
+#[derive(Debug)]
+struct Users {
+    count: GaugeVec,
+    auth: GaugeVec,
+}
+
+impl Users {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let count = Opts::new(
+            "etcd_syncer_standby_users",
+            "Users of the standby, ours among them, and those whose password it lacks.",
+        );
+        let auth = Opts::new(
+            "etcd_syncer_standby_auth",
+            "1 for enabled if the standby checks requests, 1 for pending if it cannot yet.",
+        );
+        Ok(Self {
+            count: registered(registry, GaugeVec::new(count, &["what"])?)?,
+            auth: registered(registry, GaugeVec::new(auth, &["state"])?)?,
+        })
+    }
+
+    fn set(&self, page: &Page) {
+        let Some(users) = &page.standby_users else {
+            return;
+        };
+        for (what, count) in [
+            ("all", users.users),
+            ("not_carried", users.not_carried.len()),
+        ] {
+            self.count.with_label_values(&[what]).set(size(count));
+        }
+        for (state, is) in [
+            ("enabled", users.auth_enabled),
+            ("pending", users.enable_pending.is_some()),
+        ] {
+            self.auth
+                .with_label_values(&[state])
+                .set(f64::from(u8::from(is)));
         }
     }
 }

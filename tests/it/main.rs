@@ -17,6 +17,7 @@ mod auth_suite;
 mod fake_auth;
 mod fake_standby;
 mod real_entries;
+mod snapshot;
 mod standby_suite;
 mod tidy;
 mod writer_faults;
