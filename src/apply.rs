@@ -19,7 +19,7 @@ use crate::learner::Handout;
 use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
 use crate::plan::{Batch, Nested, Write, list_max, nest};
-use crate::resolve::{Put, Rules, UnknownVersion, Value};
+use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
 use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, Written};
 
 /// The task.
@@ -177,6 +177,23 @@ pub enum End {
     Alone,
 }
 
+/// What is left when the task has ended. After [`End::Alone`] all of it is as of the checkpoint.
+#[derive(Debug)]
+pub struct Left<S> {
+    /// Why.
+    pub end: End,
+    /// The one who writes.
+    pub writer: Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: Reconciler,
+    /// What it last wrote.
+    pub checkpoint: Checkpoint,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The primary's state after the last entry that was resolved.
+    pub state: PrimaryState,
+}
+
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -216,7 +233,7 @@ impl<S: Standby + Auth> Apply<S> {
     ///
     /// # Cancel safety
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
-    pub async fn run(mut self, stop: CancellationToken) -> (End, Pipeline) {
+    pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
         self.show();
         let end = match self.begin_auth(&stop).await {
             Ok(()) => loop {
@@ -226,7 +243,14 @@ impl<S: Standby + Auth> Apply<S> {
             },
             Err(end) => end,
         };
-        (end, self.pipeline)
+        Left {
+            end,
+            writer: self.writer,
+            reconciler: self.reconciler,
+            checkpoint: self.checkpoint,
+            ledger: self.ledger,
+            state: self.pipeline.into_state(),
+        }
     }
 
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {

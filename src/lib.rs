@@ -66,6 +66,7 @@ pub mod entry;
 pub mod exit;
 pub mod halt;
 pub mod ids;
+pub mod install;
 pub mod learner;
 pub mod ledger;
 pub mod pb;

@@ -117,6 +117,12 @@ impl Pipeline {
         &self.state
     }
 
+    /// The same, when no more entries are to come.
+    #[must_use]
+    pub fn into_state(self) -> PrimaryState {
+        self.state
+    }
+
     /// Index of the last entry resolved, and the revision after it.
     #[must_use]
     pub fn resolved(&self) -> (RaftIndex, Revision) {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! listen --> join the primary --> contact the standby --> resume --> stream --> stop
-//!              (waits)                (waits)                            |
-//!                                                                        +--> halted: shows why,
+//!              (waits)                (waits)                         ^  |
+//!                                                        install <----+--+--> halted: shows why,
 //!                                                                             waits for a person
 //! ```
 //!
 //! Tasks are started only here and in the transport.
 
+mod install;
 mod meet;
 mod release;
 mod resume;
@@ -18,6 +19,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply;
@@ -27,6 +29,7 @@ use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
 use crate::status::{self, Board, Joined};
 use release::Release;
+use stream::{Next, Session};
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
@@ -133,8 +136,23 @@ impl App {
             let clients = self.primary();
             tokio::spawn(clients.watch(primary, self.board.primary.clone()))
         });
-        let stream = self.start(inbox, metrics, found, base, contact.txn_ops_max, release)?;
-        let exit = self.follow(stream).await;
+        let (rules_in, rules) = watch::channel(Ok(release.rules));
+        let session = Session {
+            us: member,
+            txn_ops_max: contact.txn_ops_max,
+            metrics,
+            rules,
+        };
+        self.transport
+            .join(found.identity, found.members, found.versions)
+            .map_err(|error| Fatal::new(Exit::Failed, error))?;
+        tokio::spawn(release.follow(self.transport.clone(), rules_in));
+        let next = Next {
+            base,
+            inbox,
+            installed: None,
+        };
+        let exit = self.stream(session, next).await;
         if let Some(watching) = watching {
             watching.abort();
         }

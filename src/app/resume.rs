@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::App;
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase, Place};
+use crate::checkpoint::{Basis, Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
 use crate::ids::{RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
+use crate::plan::auth::{Access, Given};
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
-use crate::standby::{Contact, Error, Etcd, Failure, Pages, Standby, Writer};
+use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Reconciler, Standby, Writer};
 use crate::status::Phase;
 
 /// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
@@ -24,6 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// Where a stream goes on: what the standby holds, and who may write to it.
 pub(super) struct Base {
     pub(super) writer: Writer<Etcd>,
+    pub(super) reconciler: Reconciler,
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
@@ -46,6 +48,9 @@ impl App {
     ) -> Result<Option<Base>, Fatal> {
         let loaded = match &contact.checkpoint {
             None => Some(self.beginning(found, rules)),
+            Some(checkpoint) if is_by_content(checkpoint) => {
+                Some(self.without_ledger(checkpoint, rules))
+            }
             Some(checkpoint) => Box::pin(self.load(&mut standby, checkpoint, rules)).await?,
         };
         let Some((mut checkpoint, loaded)) = loaded else {
@@ -68,6 +73,7 @@ impl App {
         match written {
             Ok(_) => Ok(Some(Base {
                 writer,
+                reconciler: self.reconciler(&loaded.state),
                 checkpoint,
                 state: loaded.state,
                 ledger: loaded.ledger,
@@ -75,6 +81,21 @@ impl App {
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
+    }
+
+    /// For a standby that was brought to `state` by other processes.
+    fn reconciler(&self, state: &PrimaryState) -> Reconciler {
+        let access = match self.config.standby_login {
+            Some(_) => Access::Password,
+            None => Access::NoPassword,
+        };
+        Reconciler::new(
+            &self.config.standby_user,
+            access,
+            Given::restored(state.auth()),
+            self.board.auth.clone(),
+            self.board.standby_trouble.clone(),
+        )
     }
 
     fn beginning(&self, found: &Found, rules: Rules) -> (Checkpoint, Loaded) {
@@ -96,6 +117,23 @@ impl App {
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.
         let state = PrimaryState::new(settings(digest_key, rules, 1), Position::START);
+        (checkpoint, Loaded { state, ledger })
+    }
+
+    /// To be compared with the standby's own keys: nothing in the ledger counts any more.
+    fn without_ledger(&self, checkpoint: &Checkpoint, rules: Rules) -> (Checkpoint, Loaded) {
+        let digest_key = DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..)));
+        let old = Some(&checkpoint.ledger);
+        let ledger = Ledger::new(&self.config.stream, old, &digest_key);
+        let mut checkpoint = checkpoint.clone();
+        checkpoint.ledger = ledger.place().clone();
+        checkpoint.phase = CheckpointPhase::Installing {
+            index: RaftIndex(0),
+            term: Term(0),
+            basis: Basis::Content,
+        };
+        let voters = checkpoint.voters.len().max(1);
+        let state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
         (checkpoint, Loaded { state, ledger })
     }
 
@@ -129,7 +167,12 @@ impl App {
                     return Ok(Some((checkpoint.clone(), loaded)));
                 }
                 Err(LoadError::Damaged(damaged)) => {
-                    return Err(Fatal::new(Exit::CannotResume, damaged));
+                    tracing::error!(
+                        %damaged,
+                        "the ledger cannot be trusted: a snapshot of the primary will be compared \
+                         with the standby's own keys"
+                    );
+                    return Ok(Some(self.without_ledger(checkpoint, rules)));
                 }
                 Err(LoadError::Standby(failure @ Failure::Refused(_))) => {
                     return Err(Fatal::new(Exit::StandbyRefuses, failure));
@@ -145,6 +188,16 @@ impl App {
             }
         }
     }
+}
+
+fn is_by_content(checkpoint: &Checkpoint) -> bool {
+    matches!(
+        checkpoint.phase,
+        CheckpointPhase::Installing {
+            basis: Basis::Content,
+            ..
+        }
+    )
 }
 
 fn settings(digest_key: DigestKey, rules: Rules, voters: usize) -> Settings {
@@ -184,9 +237,9 @@ async fn load_once(
             if page.is_empty() {
                 break;
             }
-            for (key, record) in page {
+            for KeyValue { key, value, .. } in page {
                 if loader.next_key().is_some_and(|next| range.contains(&next)) {
-                    loader.take_in(&key, &record).map_err(LoadError::Damaged)?;
+                    loader.take_in(&key, &value).map_err(LoadError::Damaged)?;
                 }
             }
         }

@@ -24,12 +24,10 @@ impl<S: Standby + Auth> Apply<S> {
     /// Brings users and roles of the standby to those of the state.
     pub(super) async fn bring_auth(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let state = self.pipeline.state();
-        let bring = async {
-            self.writer.check().await?;
-            let (auth, digest_key) = (state.auth(), state.digest_key());
-            let standby = self.writer.standby();
-            self.reconciler.bring(standby, auth, digest_key).await
-        };
+        let (auth, digest_key) = (state.auth(), state.digest_key());
+        let bring = self
+            .reconciler
+            .bring_behind(&mut self.writer, auth, digest_key);
         // Half of it is no harm: whoever goes on begins before the entries that led here.
         tokio::select! {
             done = bring => Ok(done?),

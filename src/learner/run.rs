@@ -12,6 +12,7 @@ use super::lag::LagClock;
 use super::membership::MemberChange;
 use super::node::{Event, Handout, Offered};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
+use crate::peer::kind::MessageKind;
 use crate::peer::{Inbound, Inbox, Received, Transport};
 
 /// The learner with everything it talks to.
@@ -31,6 +32,8 @@ pub struct Learner {
     first: Option<Received>,
     /// A snapshot that our log covers, whose leader is answered when all of it is durable.
     covered: Option<Received>,
+    /// Entries are of no use until a snapshot comes.
+    awaits_snapshot: bool,
     /// Members whose appends we do not read now, and since when.
     detached: BTreeMap<MemberId, Instant>,
 }
@@ -137,8 +140,18 @@ impl Learner {
             lag,
             first: None,
             covered: None,
+            awaits_snapshot: false,
             detached: BTreeMap::new(),
         }
+    }
+
+    /// Lets it take no entries, and end with the first snapshot. Heartbeats are answered, as a
+    /// leader sends a snapshot to active members only, and appends are not: an answer to one would
+    /// say that we hold what is before it.
+    #[must_use]
+    pub fn awaiting_snapshot(mut self) -> Self {
+        self.awaits_snapshot = true;
+        self
     }
 
     /// Lets it begin with a snapshot, at whose index the node is cut: the leader is told that we
@@ -244,6 +257,9 @@ impl Learner {
             Inbound::Message { message, .. } => {
                 let now = Instant::now();
                 self.view.send_modify(|view| view.last_heard = Some(now));
+                if self.awaits_snapshot && message.r#type == MessageKind::App.number() {
+                    return Ok(());
+                }
                 let taken = self.inlet.handle_message(now, message);
                 Ok(taken.map_err(End::from)?)
             }
@@ -258,6 +274,9 @@ impl Learner {
     }
 
     fn take_snapshot(&mut self, snapshot: Received) -> Result<(), Stop> {
+        if self.awaits_snapshot {
+            return Err(Stop::Snapshot(snapshot));
+        }
         let message = snapshot.message().clone();
         match self.inlet.handle_snapshot(message).map_err(End::from)? {
             Offered::Covered => self.covered = Some(snapshot),

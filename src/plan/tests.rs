@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{LeaseId, Revision, Term};
+use crate::range::KeyRange;
 use crate::resolve::{Delta, Put, Value};
 
 const LIMITS: Limits = Limits {

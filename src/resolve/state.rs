@@ -178,6 +178,12 @@ impl PrimaryState {
         self.position
     }
 
+    /// What the state takes as given.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What makes the digests in [`KeyMeta`].
     #[must_use]
     pub fn digest_key(&self) -> &DigestKey {

@@ -27,7 +27,7 @@ pub use pages::Pages;
 pub use reconciler::{AuthView, Reconciler};
 pub use writer::{Error, Writer, Written};
 
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, LeaseId};
 use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 
@@ -71,6 +71,17 @@ pub struct Stored {
     pub mod_revision: i64,
 }
 
+/// A key with what is stored under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The lease that it is attached to, 0 for none.
+    pub lease: LeaseId,
+}
+
 /// What a standby says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -98,7 +109,7 @@ pub trait Standby: Send {
         &mut self,
         range: &KeyRange,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>, Failure>> + Send;
+    ) -> impl Future<Output = Result<Vec<KeyValue>, Failure>> + Send;
 
     /// Asks who it is, linearizably, so an answer also shows that it has a quorum.
     fn about(&mut self) -> impl Future<Output = Result<About, Failure>> + Send;

@@ -1,8 +1,6 @@
 //! Reads a range of any size in answers of a bounded one.
 
-use bytes::Bytes;
-
-use super::{Failure, Standby};
+use super::{Failure, KeyValue, Standby};
 use crate::range::KeyRange;
 
 /// Bytes of keys and values wished for in one answer; a client takes 4 MiB by default.
@@ -32,10 +30,7 @@ impl Pages {
     ///
     /// # Errors
     /// [`Failure`] as the standby has it.
-    pub async fn next<S: Standby>(
-        &mut self,
-        standby: &mut S,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+    pub async fn next<S: Standby>(&mut self, standby: &mut S) -> Result<Vec<KeyValue>, Failure> {
         let Some(range) = self.rest.clone() else {
             return Ok(Vec::new());
         };
@@ -53,11 +48,11 @@ impl Pages {
         };
         let bytes: usize = page
             .iter()
-            .map(|(key, value)| key.len() + value.len())
+            .map(|found| found.key.len() + found.value.len())
             .sum();
         let is_last = page.len() < self.limit;
         self.rest = match page.last() {
-            Some((last, _)) if !is_last => {
+            Some(KeyValue { key: last, .. }) if !is_last => {
                 let after = KeyRange::single(last);
                 range
                     .without(&after)

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::auth::read_store;
-use super::{Auth, Error, Failure};
+use super::{Auth, Error, Failure, Standby, Writer};
 use crate::backoff::Backoff;
 use crate::plan::auth::{Access, AuthCall, Given, Shortfall, Store, Terms, reconcile};
 use crate::resolve::{AuthState, DigestKey};
@@ -129,6 +129,21 @@ impl Reconciler {
                 | Failure::Refused(_)) => return Err(Error::Refused(failure)),
             }
         }
+    }
+
+    /// The same behind what the writer has written, if the stream is still its own: nothing guards
+    /// users as a transaction guards keys.
+    ///
+    /// # Errors
+    /// As [`Reconciler::bring`], and [`Error::Fenced`].
+    pub async fn bring_behind<S: Standby + Auth>(
+        &mut self,
+        writer: &mut Writer<S>,
+        wanted: &AuthState,
+        digest_key: &DigestKey,
+    ) -> Result<(), Error> {
+        writer.check().await?;
+        self.bring(writer.standby(), wanted, digest_key).await
     }
 
     /// When to call [`Reconciler::bring`] again though nothing changed, if ever.

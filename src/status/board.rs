@@ -8,7 +8,7 @@ use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
 use crate::standby::AuthView;
-use crate::{apply, learner, primary};
+use crate::{apply, install, learner, primary};
 
 /// What the process is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Phase {
     Contacting(String),
     /// Following the primary.
     Streaming,
+    /// Installing a snapshot, or waiting for one; what it waits for.
+    Installing(Option<String>),
     /// Halted for good.
     Halted(Halt),
 }
@@ -51,6 +53,8 @@ pub struct Board {
     pub learner: watch::Sender<learner::View>,
     /// The figures of the way to the standby.
     pub apply: watch::Sender<apply::View>,
+    /// The latest installation of a snapshot.
+    pub install: watch::Sender<Option<install::Progress>>,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: watch::Sender<Option<String>>,
     /// What is known of the standby's users, as soon as the primary has any.
@@ -70,6 +74,7 @@ impl Board {
             joined: watch::Sender::new(None),
             learner: watch::Sender::default(),
             apply: watch::Sender::default(),
+            install: watch::Sender::new(None),
             standby_trouble: watch::Sender::new(None),
             auth: watch::Sender::new(None),
             primary: watch::Sender::new(None),

@@ -12,6 +12,7 @@ mod board;
 mod metrics;
 mod page;
 mod routes;
+mod snapshot;
 mod users;
 
 pub use board::{Board, Joined, Phase};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::snapshot::SnapshotPage;
 use super::users::UsersPage;
 use crate::pipeline::Tally;
 
@@ -20,7 +21,7 @@ pub struct Page {
     pub version: String,
     /// The stream's name.
     pub stream: String,
-    /// `joining`, `contacting`, `streaming` or `halted`.
+    /// `joining`, `contacting`, `installing`, `streaming` or `halted`.
     pub phase: String,
     /// What is waited for while joining or contacting.
     pub waiting_for: Option<String>,
@@ -53,6 +54,8 @@ pub struct Page {
     pub disagreements: Vec<u64>,
     /// Live keys and leases of the primary.
     pub primary_state: StatePage,
+    /// The latest snapshot that was received.
+    pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
@@ -234,6 +237,7 @@ impl Page {
                 leases: apply.leases,
                 queued_entries: apply.queued,
             },
+            snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
             standby_users: board.auth.borrow().clone().map(UsersPage::from),
@@ -248,6 +252,9 @@ impl Page {
         }
         if let Some(what) = &self.waiting_for {
             return Some(format!("{}: {what}", self.phase));
+        }
+        if self.phase == "installing" {
+            return Some("a snapshot of the primary is being installed".to_owned());
         }
         if let Some(trouble) = &self.standby_trouble {
             return Some(trouble.clone());
@@ -279,6 +286,7 @@ fn parts(phase: Phase) -> (&'static str, Option<String>, Option<HaltedPage>) {
         Phase::Joining(what) => ("joining", Some(what), None),
         Phase::Contacting(what) => ("contacting", Some(what), None),
         Phase::Streaming => ("streaming", None, None),
+        Phase::Installing(waiting_for) => ("installing", waiting_for, None),
         Phase::Halted(halt) => {
             let exit_code = halt.exit.code();
             (

@@ -41,16 +41,20 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply",
         "checkpoint ids learner ledger pipeline plan resolve standby",
     ),
+    (
+        "install",
+        "checkpoint ids ledger plan range reserved resolve snapshot standby",
+    ),
     ("config", "peer pipeline secret"),
     ("halt", "apply exit learner pipeline standby"),
     (
         "status",
-        "apply halt ids learner peer pipeline primary standby",
+        "apply halt ids install learner peer pipeline primary standby",
     ),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids learner ledger peer pipeline plan \
-         primary range reserved resolve standby statefile status",
+        "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
+         pipeline plan primary range reserved resolve standby statefile status",
     ),
     ("cli", "app config exit status"),
     ("main", "cli"),
@@ -64,6 +68,8 @@ const PURE: &[&str] = &[
     "checkpoint/place",
     "checkpoint/record",
     "entry/",
+    "install/diff",
+    "install/piece",
     "learner/convert",
     "learner/inlet",
     "learner/lag",

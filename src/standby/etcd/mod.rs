@@ -16,8 +16,8 @@ use etcd_client::{
     Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp,
 };
 
-use super::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
-use crate::ids::ClusterId;
+use super::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
+use crate::ids::{ClusterId, LeaseId};
 use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 use crate::reserved;
@@ -241,7 +241,7 @@ impl Standby for Etcd {
         &mut self,
         range: &KeyRange,
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+    ) -> Result<Vec<KeyValue>, Failure> {
         let asked = self.call(|mut to| async move {
             let options = GetOptions::new()
                 .with_range(range.request_end())
@@ -250,8 +250,13 @@ impl Standby for Etcd {
         });
         let mut response = asked.await?;
         let found = response.take_kvs().into_iter().map(|kv| {
+            let lease = LeaseId(kv.lease());
             let (key, value) = kv.into_key_value();
-            (key.into(), value.into())
+            KeyValue {
+                key: key.into(),
+                value: value.into(),
+                lease,
+            }
         });
         Ok(found.collect())
     }

@@ -1,14 +1,12 @@
 //! Addresses and folders that are taken, and a standby that must not be written.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::GetOptions;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 
-use super::{assert_ends, assert_stops, pair, store_checkpoint, streaming};
+use super::{assert_ends, assert_stops, pair, store_checkpoint};
 use crate::harness::{Syncer, read_keys};
 
 #[tokio::test]
@@ -122,36 +120,4 @@ async fn a_standby_that_is_not_ours_is_left_alone() -> Result<()> {
         ensure!(before == after, "revision {before} became {after}");
     }
     Ok(())
-}
-
-/// A ledger that lacks a record, or has a damaged one, is not trusted.
-#[tokio::test]
-async fn a_damaged_ledger_is_not_gone_on_from() -> Result<()> {
-    let (primary, standby) = pair().await?;
-    let (mut syncer, _) = streaming(&primary, Syncer::builder(&primary, &standby)?).await?;
-    primary.client().await?.put("a", "key", None).await?;
-    syncer
-        .wait_status("the key", Duration::from_secs(10), |status| {
-            status["primary_state"]["keys"].as_u64() == Some(1)
-        })
-        .await?;
-    assert_stops(&mut syncer).await?;
-    let mut client = standby.client().await?;
-    let ledger = client
-        .get(
-            "-etcd-syncer-meta-/test/ledger/journal/",
-            Some(GetOptions::new().with_prefix()),
-        )
-        .await?;
-    let journal = ledger.kvs().last().context("a journal")?;
-    let mut damaged = journal.value().to_vec();
-    let last = damaged.last_mut().context("a record")?;
-    *last ^= 1;
-    client.put(journal.key(), damaged, None).await?;
-    syncer.respawn()?;
-    let key = String::from_utf8(journal.key().to_vec())?;
-    assert_ends(&mut syncer, 16, &[&key, "it is damaged"]).await?;
-    client.delete(journal.key(), None).await?;
-    syncer.respawn()?;
-    assert_ends(&mut syncer, 16, &[&key, "is missing"]).await
 }
