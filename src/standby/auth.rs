@@ -18,25 +18,29 @@ pub trait Auth: Send {
     /// The names of all users.
     fn users(&mut self) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;
 
-    /// The roles of a user, none if there is no such user.
+    /// The roles of each of these users, none for one that is not there.
     fn roles_of(
         &mut self,
-        user: &str,
-    ) -> impl Future<Output = Result<Option<Vec<String>>, Failure>> + Send;
+        users: &[String],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<String>>>, Failure>> + Send;
 
     /// The names of all roles.
     fn roles(&mut self) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;
 
-    /// The permissions of a role in the order in which they are stored, none if there is no such
-    /// role.
+    /// The permissions of each of these roles in the order in which they are stored, none for one
+    /// that is not there.
     fn permissions_of(
         &mut self,
-        role: &str,
-    ) -> impl Future<Output = Result<Option<Vec<Permission>>, Failure>> + Send;
+        roles: &[String],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<Permission>>>, Failure>> + Send;
 
-    /// Tries a change, once. That it is so already is a success. [`Failure::NotApplied`] if the
-    /// store is not what the change presumes; it must be read again then.
-    fn change_auth(&mut self, call: &AuthCall) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Tries changes that do not depend on each other, each once and several at a time. That one is
+    /// so already is a success. [`Failure::NotApplied`] if the store is not what the change
+    /// presumes; it must be read again then.
+    fn change_auth(
+        &mut self,
+        calls: &[AuthCall],
+    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 
     /// An attempt failed in a way that another endpoint may not.
     fn leave_endpoint(&mut self);
@@ -52,13 +56,17 @@ pub async fn read_store<S: Auth>(standby: &mut S) -> Result<Store, Failure> {
         takes_hashes: standby.takes_hashes().await?,
         ..Store::default()
     };
-    for user in standby.users().await? {
-        if let Some(roles) = standby.roles_of(&user).await? {
+    let users = standby.users().await?;
+    let roles = standby.roles_of(&users).await?;
+    for (user, roles) in users.into_iter().zip(roles) {
+        if let Some(roles) = roles {
             store.users.insert(user, roles.into_iter().collect());
         }
     }
-    for role in standby.roles().await? {
-        if let Some(permissions) = standby.permissions_of(&role).await? {
+    let roles = standby.roles().await?;
+    let permissions = standby.permissions_of(&roles).await?;
+    for (role, permissions) in roles.into_iter().zip(permissions) {
+        if let Some(permissions) = permissions {
             store.roles.insert(role, permissions);
         }
     }

@@ -182,17 +182,8 @@ impl Reconciler {
         if is_fresh {
             self.is_lost = false;
         }
-        for call in &plan.calls {
-            tracing::debug!(call = call.kind(), "change the standby's users");
-            // Whatever happens to this call or to us, it may have been done.
-            self.given.doubt(call);
-            if let Err(failure) = standby.change_auth(call).await {
-                self.is_lost |= matches!(failure, Failure::Unknown(_) | Failure::NoSpace(_));
-                let is_read = false;
-                return Err(Failed { failure, is_read });
-            }
-            self.given.note(call);
-            store.apply(call);
+        for calls in plan.calls.chunk_by(AuthCall::goes_with) {
+            self.change(standby, &mut store, calls).await?;
         }
         let is_release_short = !store.takes_hashes && !plan.shortfall.passwords.is_empty();
         self.recheck_at = self
@@ -201,6 +192,45 @@ impl Reconciler {
         self.show(&store, plan.shortfall);
         self.store = Some(store);
         Ok(())
+    }
+
+    /// Does calls that do not depend on each other.
+    async fn change<S: Auth>(
+        &mut self,
+        standby: &mut S,
+        store: &mut Store,
+        calls: &[AuthCall],
+    ) -> Result<(), Failed> {
+        for call in calls {
+            tracing::debug!(call = call.kind(), "change the standby's users");
+            // Whatever happens to this call or to us, it may have been done.
+            self.given.doubt(call);
+        }
+        let mut worst = None;
+        for (call, answer) in calls.iter().zip(standby.change_auth(calls).await) {
+            match answer {
+                Ok(()) => {
+                    self.given.note(call);
+                    store.apply(call);
+                }
+                Err(failure) => {
+                    self.is_lost |= matches!(failure, Failure::Unknown(_) | Failure::NoSpace(_));
+                    let is_worse = worst
+                        .as_ref()
+                        .is_none_or(|_| matches!(failure, Failure::Refused(_)));
+                    if is_worse {
+                        worst = Some(failure);
+                    }
+                }
+            }
+        }
+        match worst {
+            Some(failure) => Err(Failed {
+                failure,
+                is_read: false,
+            }),
+            None => Ok(()),
+        }
     }
 
     fn show(&self, store: &Store, shortfall: Shortfall) {

@@ -17,3 +17,4 @@ mod differential;
 mod install;
 mod resume;
 mod state;
+mod users;

@@ -152,16 +152,19 @@ fn forbid(role: &str, key: &'static str, range_end: &'static str) -> AuthCall {
     }
 }
 
+async fn change<S: Auth>(standby: &mut S, call: &AuthCall) -> Result<(), Failure> {
+    let answers = standby.change_auth(std::slice::from_ref(call)).await;
+    answers.into_iter().next().expect("an answer")
+}
+
 /// Does each, which must be taken, and once more, which must change nothing.
 async fn all_done<S: Auth>(standby: &mut S, calls: &[AuthCall]) -> Result<()> {
     for call in calls {
-        standby
-            .change_auth(call)
+        change(standby, call)
             .await
             .with_context(|| format!("{call:?}"))?;
         let before = read_store(standby).await?;
-        standby
-            .change_auth(call)
+        change(standby, call)
             .await
             .with_context(|| format!("{call:?} again"))?;
         ensure!(read_store(standby).await? == before, "{call:?} again");
@@ -173,7 +176,7 @@ async fn all_done<S: Auth>(standby: &mut S, calls: &[AuthCall]) -> Result<()> {
 async fn all_refused<S: Auth>(standby: &mut S, calls: &[AuthCall]) -> Result<()> {
     let before = read_store(standby).await?;
     for call in calls {
-        let answer = standby.change_auth(call).await;
+        let answer = change(standby, call).await;
         ensure!(
             matches!(answer, Err(Failure::NotApplied(_))),
             "{call:?}: {answer:?}"
@@ -184,13 +187,13 @@ async fn all_refused<S: Auth>(standby: &mut S, calls: &[AuthCall]) -> Result<()>
 }
 
 async fn clear<S: Auth>(standby: &mut S) -> Result<()> {
-    standby.change_auth(&AuthCall::Disable).await?;
+    change(standby, &AuthCall::Disable).await?;
     let store = read_store(standby).await?;
     for name in store.users.keys() {
-        standby.change_auth(&delete(name)).await?;
+        change(standby, &delete(name)).await?;
     }
     for name in store.roles.keys() {
-        standby.change_auth(&delete_role(name)).await?;
+        change(standby, &delete_role(name)).await?;
     }
     let store = read_store(standby).await?;
     ensure!(
@@ -241,11 +244,11 @@ async fn keeps_users_and_roles(bench: &impl Bench) -> Result<()> {
         roles("cert") == Some(BTreeSet::from(["r".into()])),
         "{store:?}"
     );
-    ensure!(standby.roles_of("nobody").await?.is_none(), "nobody");
-    ensure!(
-        standby.permissions_of("nothing").await?.is_none(),
-        "nothing"
-    );
+    let names = ["nobody".to_owned(), "u".to_owned()];
+    let found = standby.roles_of(&names).await?;
+    ensure!(found[0].is_none() && found[1].is_some(), "{found:?}");
+    let found = standby.permissions_of(&["nothing".to_owned()]).await?;
+    ensure!(found == [None], "{found:?}");
     let calls = [revoke("u", "root"), delete_role("r"), delete("cert")];
     all_done(&mut standby, &calls).await?;
     let store = read_store(&mut standby).await?;
@@ -279,8 +282,7 @@ async fn replaces_permissions_as_is_known(bench: &impl Bench) -> Result<()> {
         forbid("r", "k", "z"),
         forbid("r", "nothing", ""),
     ] {
-        standby
-            .change_auth(&call)
+        change(&mut standby, &call)
             .await
             .with_context(|| format!("{call:?}"))?;
         store.apply(&call);
@@ -356,6 +358,34 @@ async fn checks_requests_and_lets_us_in(bench: &impl Bench) -> Result<()> {
     all_done(&mut standby, &[delete("root"), AuthCall::Disable]).await
 }
 
+/// Several at a time, and each answer at its place.
+async fn does_several_at_once(bench: &impl Bench) -> Result<()> {
+    let mut standby = bench.standby();
+    clear(&mut standby).await?;
+    let names: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
+    let adds: Vec<_> = names
+        .iter()
+        .map(|name| add(name, FirstPassword::Random))
+        .collect();
+    ensure!(
+        adds.chunk_by(AuthCall::goes_with).count() == 1,
+        "they go together"
+    );
+    let answers = standby.change_auth(&adds).await;
+    ensure!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let sets: Vec<_> = ["u3", "nobody", "u4"]
+        .map(|name| set(name, NewPassword::Random))
+        .into();
+    let answers = standby.change_auth(&sets).await;
+    ensure!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    ensure!(
+        matches!(answers[1], Err(Failure::NotApplied(_))),
+        "{answers:?}"
+    );
+    ensure!(standby.users().await? == names, "all of them");
+    Ok(())
+}
+
 async fn everything(bench: &impl Bench) -> Result<()> {
     keeps_users_and_roles(bench)
         .await
@@ -363,6 +393,7 @@ async fn everything(bench: &impl Bench) -> Result<()> {
     replaces_permissions_as_is_known(bench)
         .await
         .context("permissions")?;
+    does_several_at_once(bench).await.context("several")?;
     checks_requests_and_lets_us_in(bench).await.context("auth")
 }
 
@@ -381,24 +412,24 @@ async fn logs_in_when_asked_to(cluster: &Cluster) -> Result<()> {
         add("root", FirstPassword::Random),
         grant("root", "root"),
     ] {
-        standby.change_auth(&call).await?;
+        change(&mut standby, &call).await?;
     }
     let mut idle = Etcd::new(options(cluster)).log_in_as(ours());
     idle.about().await?;
-    standby.change_auth(&AuthCall::Enable).await?;
+    change(&mut standby, &AuthCall::Enable).await?;
     idle.about().await.context("without a token")?;
     // Every token is gone after that.
-    standby.change_auth(&AuthCall::Disable).await?;
-    standby.change_auth(&AuthCall::Enable).await?;
+    change(&mut standby, &AuthCall::Disable).await?;
+    change(&mut standby, &AuthCall::Enable).await?;
     idle.about().await.context("with an old token")?;
     // So it is when the password is set again.
-    standby.change_auth(&set(OURS, NewPassword::Ours)).await?;
+    change(&mut standby, &set(OURS, NewPassword::Ours)).await?;
     standby
         .about()
         .await
         .context("after its own password changed")?;
     for round in 0..20 {
-        standby.change_auth(&add_role(&format!("r{round}"))).await?;
+        change(&mut standby, &add_role(&format!("r{round}"))).await?;
         idle.about().await.context("while roles change")?;
     }
 
@@ -420,7 +451,7 @@ async fn logs_in_when_asked_to(cluster: &Cluster) -> Result<()> {
         matches!(&answer, Err(Failure::Refused(text)) if text.contains("does not let user")),
         "{answer:?}"
     );
-    standby.change_auth(&revoke(OURS, "root")).await?;
+    change(&mut standby, &revoke(OURS, "root")).await?;
     let answer = standby.about().await;
     ensure!(
         matches!(&answer, Err(Failure::Refused(text)) if text.contains("needs role root")),
@@ -502,7 +533,7 @@ async fn outlives_its_token(cluster: &Cluster) -> Result<()> {
         grant("root", "root"),
         AuthCall::Enable,
     ] {
-        standby.change_auth(&call).await?;
+        change(&mut standby, &call).await?;
     }
     for _ in 0..2 {
         standby.about().await?;

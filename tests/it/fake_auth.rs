@@ -117,22 +117,37 @@ impl Auth for FakeAuth {
         self.ask(|model| model.users.keys().cloned().collect())
     }
 
-    async fn roles_of(&mut self, user: &str) -> Result<Option<Vec<String>>, Failure> {
-        self.ask(|model| {
-            let user = model.users.get(user)?;
-            Some(user.roles.iter().cloned().collect())
-        })
+    async fn roles_of(&mut self, users: &[String]) -> Result<Vec<Option<Vec<String>>>, Failure> {
+        let roles = |name: &String| {
+            self.ask(|model| {
+                let user = model.users.get(name)?;
+                Some(user.roles.iter().cloned().collect())
+            })
+        };
+        users.iter().map(roles).collect()
     }
 
     async fn roles(&mut self) -> Result<Vec<String>, Failure> {
         self.ask(|model| model.roles.keys().cloned().collect())
     }
 
-    async fn permissions_of(&mut self, role: &str) -> Result<Option<Vec<Permission>>, Failure> {
-        self.ask(|model| model.roles.get(role).cloned())
+    async fn permissions_of(
+        &mut self,
+        roles: &[String],
+    ) -> Result<Vec<Option<Vec<Permission>>>, Failure> {
+        let permissions = |name: &String| self.ask(|model| model.roles.get(name).cloned());
+        roles.iter().map(permissions).collect()
     }
 
-    async fn change_auth(&mut self, call: &AuthCall) -> Result<(), Failure> {
+    async fn change_auth(&mut self, calls: &[AuthCall]) -> Vec<Result<(), Failure>> {
+        calls.iter().map(|call| self.change(call)).collect()
+    }
+
+    fn leave_endpoint(&mut self) {}
+}
+
+impl FakeAuth {
+    fn change(&self, call: &AuthCall) -> Result<(), Failure> {
         let mut state = self.state();
         match state.begin() {
             None | Some(Fault::Meddled) => state.change(call),
@@ -148,6 +163,4 @@ impl Auth for FakeAuth {
             Some(Fault::NotApplied) => Err(Failure::NotApplied("no leader".into())),
         }
     }
-
-    fn leave_endpoint(&mut self) {}
 }

@@ -92,6 +92,17 @@ pub enum NewPassword {
 }
 
 impl AuthCall {
+    /// True if it and the next call are of two users and may be done at the same time.
+    #[must_use]
+    pub fn goes_with(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::AddUser { name, .. }, Self::AddUser { name: other, .. })
+            | (Self::SetPassword { name, .. }, Self::SetPassword { name: other, .. })
+            | (Self::DeleteUser { name }, Self::DeleteUser { name: other }) => name != other,
+            _ => false,
+        }
+    }
+
     /// What it is called in a log.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -69,10 +69,23 @@ pub fn reconcile(wanted: &AuthState, given: &Given, store: &Store, terms: &Terms
     for (name, role) in wanted.roles() {
         draft.role(name, role.permissions());
     }
-    for (name, user) in wanted.users() {
-        if name != terms.ours {
-            draft.user(name, user);
+    // Step by step for all of them, as what does not depend on each other may be done at once.
+    let users = || {
+        wanted
+            .users()
+            .iter()
+            .filter(|(name, _)| *name != terms.ours)
+    };
+    let new: Vec<(&String, bool)> = users()
+        .map(|(name, user)| (name, draft.add_user(name, user)))
+        .collect();
+    for ((name, is_new), (_, user)) in new.into_iter().zip(users()) {
+        if may_log_in(user) {
+            draft.password(name, user, is_new);
         }
+    }
+    for (name, user) in users() {
+        draft.roles_of(name, user);
     }
     if wanted.is_enabled() && !draft.store.enabled {
         draft.enable(store.enabled);
@@ -173,6 +186,10 @@ impl Draft<'_> {
                 name: name.to_owned(),
             });
         }
+        // It allows everything without them, and 3.6 shows one that nobody granted.
+        if name == ROOT {
+            return;
+        }
         let stored = self.store.roles.get(name).map_or(&[][..], Vec::as_slice);
         let (goal, have) = (Permissions::of(wanted), Permissions::of(stored));
         let superfluous: Vec<(Bytes, Bytes)> = stored
@@ -234,20 +251,22 @@ impl Draft<'_> {
         });
     }
 
-    fn user(&mut self, name: &str, wanted: &User) {
-        let is_new = !self.store.users.contains_key(name);
-        if is_new {
-            let first = if may_log_in(wanted) {
-                FirstPassword::Random
-            } else {
-                FirstPassword::Nothing
-            };
-            let name = name.to_owned();
-            self.push(AuthCall::AddUser { name, first });
+    /// True if the user was not there.
+    fn add_user(&mut self, name: &str, wanted: &User) -> bool {
+        if self.store.users.contains_key(name) {
+            return false;
         }
-        if may_log_in(wanted) {
-            self.password(name, wanted, is_new);
-        }
+        let first = if may_log_in(wanted) {
+            FirstPassword::Random
+        } else {
+            FirstPassword::Nothing
+        };
+        let name = name.to_owned();
+        self.push(AuthCall::AddUser { name, first });
+        true
+    }
+
+    fn roles_of(&mut self, name: &str, wanted: &User) {
         let roles: BTreeSet<&String> = wanted.roles.iter().collect();
         let held = self.store.users.get(name).cloned().unwrap_or_default();
         for role in held.iter().filter(|role| !roles.contains(role)) {

@@ -5,6 +5,7 @@
 //! etcd `api/etcdserverpb/rpc.proto`, service Auth; `api/v3rpc/rpctypes/error.go` for the texts.
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use prost::Message;
 
 use super::Etcd;
@@ -12,11 +13,17 @@ use crate::base64;
 use crate::pb::etcdpb;
 use crate::plan::auth::{AuthCall, FirstPassword, NewPassword};
 use crate::resolve::Permission;
-use crate::session::Login;
+use crate::session::{Connection, Login};
 use crate::standby::{Auth, Failure, Standby as _};
 
 /// A request that answers with nothing to read.
 type Done = etcdpb::AuthDone;
+
+/// Each question is a commit of the standby up to 3.6.
+const QUESTIONS_AT_A_TIME: usize = 32;
+
+/// Each new user keeps one processor of the standby busy with a hash for some 60 ms.
+const HASHES_AT_A_TIME: usize = 4;
 
 impl Auth for Etcd {
     async fn is_auth_enabled(&mut self) -> Result<bool, Failure> {
@@ -50,11 +57,13 @@ impl Auth for Etcd {
         Ok(list.users)
     }
 
-    async fn roles_of(&mut self, user: &str) -> Result<Option<Vec<String>>, Failure> {
-        let name = user.to_owned();
-        let asked = self.send(USER_GET, etcdpb::AuthUserGetRequest { name });
-        let found: Option<etcdpb::AuthUserGetResponse> = unless_gone(asked.await)?;
-        Ok(found.map(|user| user.roles))
+    async fn roles_of(&mut self, users: &[String]) -> Result<Vec<Option<Vec<String>>>, Failure> {
+        let request = |name: &String| etcdpb::AuthUserGetRequest { name: name.clone() };
+        let requests = users.iter().map(request).collect();
+        let found: Vec<Option<etcdpb::AuthUserGetResponse>> =
+            self.send_all(USER_GET, requests).await?;
+        let roles = |user: etcdpb::AuthUserGetResponse| user.roles;
+        Ok(found.into_iter().map(|user| user.map(roles)).collect())
     }
 
     async fn roles(&mut self) -> Result<Vec<String>, Failure> {
@@ -63,59 +72,55 @@ impl Auth for Etcd {
         Ok(list.roles)
     }
 
-    async fn permissions_of(&mut self, role: &str) -> Result<Option<Vec<Permission>>, Failure> {
-        let role = role.to_owned();
-        let asked = self.send(ROLE_GET, etcdpb::AuthRoleGetRequest { role });
-        let found: Option<etcdpb::AuthRoleGetResponse> = unless_gone(asked.await)?;
+    async fn permissions_of(
+        &mut self,
+        roles: &[String],
+    ) -> Result<Vec<Option<Vec<Permission>>>, Failure> {
+        let request = |role: &String| etcdpb::AuthRoleGetRequest { role: role.clone() };
+        let requests = roles.iter().map(request).collect();
+        let found: Vec<Option<etcdpb::AuthRoleGetResponse>> =
+            self.send_all(ROLE_GET, requests).await?;
         let read = |permission: etcdpb::Permission| Permission {
             kind: permission.perm_type,
             key: permission.key,
             range_end: permission.range_end,
         };
-        Ok(found.map(|role| role.perm.into_iter().map(read).collect()))
+        let list =
+            |role: etcdpb::AuthRoleGetResponse| role.perm.into_iter().map(read).collect::<Vec<_>>();
+        Ok(found.into_iter().map(|role| role.map(list)).collect())
     }
 
-    async fn change_auth(&mut self, call: &AuthCall) -> Result<(), Failure> {
-        let answer = self.change(call).await;
-        let text = match &answer {
-            Ok(_) => None,
-            Err(Failure::Refused(what) | Failure::NotApplied(what) | Failure::Unknown(what)) => {
-                Some(what.clone())
-            }
-            Err(_) => return answer.map(drop),
+    async fn change_auth(&mut self, calls: &[AuthCall]) -> Vec<Result<(), Failure>> {
+        let all = |failure: &Failure| calls.iter().map(|_| Err(failure.clone())).collect();
+        let connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(failure) => return all(&failure),
         };
-        let says = |part: &str| text.as_ref().is_some_and(|text| text.contains(part));
-        if text.is_some() && !DONE_ALREADY.iter().any(|part| says(part)) {
-            if PRESUMPTIONS.iter().any(|part| says(part)) {
-                return Err(Failure::NotApplied(text.unwrap_or_default()));
+        let (this, to) = (&*self, &connection);
+        let attempts = calls.iter().cloned();
+        let attempts = attempts.map(|call| async move { this.attempt(to, &call).await });
+        let attempts = stream::iter(attempts).buffered(HASHES_AT_A_TIME);
+        let mut answers: Vec<_> = attempts.collect().await;
+        if self.session.is_refused() {
+            if let Err(failure) = self.log_in(&connection).await {
+                return all(&failure);
             }
-            return answer.map(drop);
+            for (call, answer) in calls.iter().zip(&mut answers) {
+                if matches!(answer, Err(Failure::NotApplied(_))) {
+                    *answer = self.attempt(&connection, call).await;
+                }
+            }
         }
-        match call {
-            AuthCall::Enable => self.prove().await,
-            AuthCall::Disable => {
+        for (call, answer) in calls.iter().zip(&mut answers) {
+            *answer = meaning(call, std::mem::replace(answer, Ok(())));
+            if *call == AuthCall::Enable && answer.is_ok() {
+                *answer = self.prove().await;
+            }
+            if *call == AuthCall::Disable && answer.is_ok() {
                 self.session.forget();
-                Ok(())
             }
-            // A role or a user that is not there cannot be granted anything.
-            AuthCall::GrantRole { .. } | AuthCall::GrantPermission { .. }
-                if says("name not found") =>
-            {
-                Err(Failure::NotApplied(text.unwrap_or_default()))
-            }
-            AuthCall::SetPassword { .. } if says("name not found") => {
-                Err(Failure::NotApplied(text.unwrap_or_default()))
-            }
-            AuthCall::AddUser { .. }
-            | AuthCall::DeleteUser { .. }
-            | AuthCall::SetPassword { .. }
-            | AuthCall::GrantRole { .. }
-            | AuthCall::RevokeRole { .. }
-            | AuthCall::AddRole { .. }
-            | AuthCall::DeleteRole { .. }
-            | AuthCall::GrantPermission { .. }
-            | AuthCall::RevokePermission { .. } => Ok(()),
         }
+        answers
     }
 
     fn leave_endpoint(&mut self) {
@@ -140,6 +145,36 @@ const PRESUMPTIONS: [&str; 3] = [
     "invalid auth management",
 ];
 
+/// What an answer to a change means.
+fn meaning(call: &AuthCall, answer: Result<(), Failure>) -> Result<(), Failure> {
+    let Err(Failure::Refused(text) | Failure::NotApplied(text) | Failure::Unknown(text)) = &answer
+    else {
+        return answer;
+    };
+    let says = |part: &&str| text.contains(*part);
+    // A role or a user that is not there cannot be given anything.
+    let presumes = match call {
+        AuthCall::GrantRole { .. }
+        | AuthCall::GrantPermission { .. }
+        | AuthCall::SetPassword { .. } => text.contains("name not found"),
+        AuthCall::Enable
+        | AuthCall::Disable
+        | AuthCall::AddUser { .. }
+        | AuthCall::DeleteUser { .. }
+        | AuthCall::RevokeRole { .. }
+        | AuthCall::AddRole { .. }
+        | AuthCall::DeleteRole { .. }
+        | AuthCall::RevokePermission { .. } => false,
+    };
+    if presumes || PRESUMPTIONS.iter().any(says) {
+        return Err(Failure::NotApplied(text.clone()));
+    }
+    if DONE_ALREADY.iter().any(says) {
+        return Ok(());
+    }
+    answer
+}
+
 impl Etcd {
     async fn send<Q, A>(&mut self, path: &'static str, request: Q) -> Result<A, Failure>
     where
@@ -156,46 +191,95 @@ impl Etcd {
         asked.await
     }
 
-    async fn change(&mut self, call: &AuthCall) -> Result<Done, Failure> {
-        match call {
-            AuthCall::Enable => self.send(ENABLE, etcdpb::AuthEnableRequest {}).await,
-            AuthCall::Disable => self.send(DISABLE, etcdpb::AuthDisableRequest {}).await,
+    /// Asks several at a time; none for a user or a role that is not there.
+    async fn send_all<Q, A>(
+        &mut self,
+        path: &'static str,
+        requests: Vec<Q>,
+    ) -> Result<Vec<Option<A>>, Failure>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let connection = self.connection().await?;
+        let asked = requests.clone().into_iter();
+        let asked = asked.map(|request| self.send_on(&connection, path, request));
+        let asked = stream::iter(asked).buffered(QUESTIONS_AT_A_TIME);
+        let answers: Vec<Result<A, Failure>> = asked.collect().await;
+        let mut found = Vec::with_capacity(answers.len());
+        for (request, answer) in requests.into_iter().zip(answers) {
+            let answer = match answer {
+                Err(Failure::NotApplied(_)) if self.session.credentials().is_some() => {
+                    self.send(path, request).await
+                }
+                answer => answer,
+            };
+            found.push(unless_gone(answer)?);
+        }
+        Ok(found)
+    }
+
+    async fn send_on<Q, A>(
+        &self,
+        connection: &Connection,
+        path: &'static str,
+        request: Q,
+    ) -> Result<A, Failure>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let request = async {
+            let answer = connection.call(path, request).await;
+            answer.map_err(etcd_client::Error::GRpcStatus)
+        };
+        self.ask(Box::pin(request)).await
+    }
+
+    /// One change, once.
+    async fn attempt(&self, to: &Connection, call: &AuthCall) -> Result<(), Failure> {
+        let answer: Result<Done, Failure> = match call {
+            AuthCall::Enable => self.send_on(to, ENABLE, etcdpb::AuthEnableRequest {}).await,
+            AuthCall::Disable => {
+                let request = etcdpb::AuthDisableRequest {};
+                self.send_on(to, DISABLE, request).await
+            }
             AuthCall::AddUser { name, first } => {
                 let request = self.add_user(name, *first)?;
-                self.send(USER_ADD, request).await
+                self.send_on(to, USER_ADD, request).await
             }
             AuthCall::DeleteUser { name } => {
                 let name = name.clone();
                 let request = etcdpb::AuthUserDeleteRequest { name };
-                self.send(USER_DELETE, request).await
+                self.send_on(to, USER_DELETE, request).await
             }
             AuthCall::SetPassword { name, password } => {
                 let request = self.set_password(name, password)?;
-                self.send(USER_CHANGE_PASSWORD, request).await
+                self.send_on(to, USER_CHANGE_PASSWORD, request).await
             }
             AuthCall::GrantRole { user, role } => {
                 let (user, role) = (user.clone(), role.clone());
                 let request = etcdpb::AuthUserGrantRoleRequest { user, role };
-                self.send(USER_GRANT_ROLE, request).await
+                self.send_on(to, USER_GRANT_ROLE, request).await
             }
             AuthCall::RevokeRole { user, role } => {
                 let (name, role) = (user.clone(), role.clone());
                 let request = etcdpb::AuthUserRevokeRoleRequest { name, role };
-                self.send(USER_REVOKE_ROLE, request).await
+                self.send_on(to, USER_REVOKE_ROLE, request).await
             }
             AuthCall::AddRole { name } => {
                 let name = name.clone();
-                self.send(ROLE_ADD, etcdpb::AuthRoleAddRequest { name })
-                    .await
+                let request = etcdpb::AuthRoleAddRequest { name };
+                self.send_on(to, ROLE_ADD, request).await
             }
             AuthCall::DeleteRole { name } => {
                 let role = name.clone();
                 let request = etcdpb::AuthRoleDeleteRequest { role };
-                self.send(ROLE_DELETE, request).await
+                self.send_on(to, ROLE_DELETE, request).await
             }
             AuthCall::GrantPermission { role, permission } => {
                 let request = grant(role, permission);
-                self.send(ROLE_GRANT_PERMISSION, request).await
+                self.send_on(to, ROLE_GRANT_PERMISSION, request).await
             }
             AuthCall::RevokePermission {
                 role,
@@ -203,9 +287,10 @@ impl Etcd {
                 range_end,
             } => {
                 let request = revoke(role, key, range_end);
-                self.send(ROLE_REVOKE_PERMISSION, request).await
+                self.send_on(to, ROLE_REVOKE_PERMISSION, request).await
             }
-        }
+        };
+        answer.map(drop)
     }
 
     /// A new user's request, which never has an empty password unless that is meant.
