@@ -32,6 +32,8 @@
 //!    [`peer::filter`]).
 //! 3. Every write to the standby is fenced by the checkpoint, and written with it
 //!    ([`standby::Writer`]). A lost answer is settled by reading the checkpoint.
+//!    Users and roles, which no transaction carries, are brought from state to state before the
+//!    checkpoint passes the entry that changed them ([`standby::Reconciler`]).
 //! 4. A revision of the primary is never split over two transactions ([`plan`]).
 //! 5. What an entry did is decided against the primary's state, never by trying it on the standby
 //!    ([`resolve`]).
