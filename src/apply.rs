@@ -5,6 +5,7 @@
 //! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
 //! waits on a timer.
 
+mod auth;
 mod leases;
 mod metrics;
 
@@ -21,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
 use crate::plan::{Batch, Milestones, Nested, Write, list_max, nest};
 use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
-use crate::standby::{self, Failure, Standby, Writer, Written, keeper};
+use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, Written, keeper};
 pub use metrics::Metrics;
 
 /// The task.
@@ -29,6 +30,7 @@ pub use metrics::Metrics;
 pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
+    reconciler: Reconciler,
     checkpoint: Checkpoint,
     ledger: Ledger,
     keeper: keeper::Handle,
@@ -172,6 +174,8 @@ pub struct Left<S> {
     pub end: End,
     /// The one who writes.
     pub writer: Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: Reconciler,
     /// What it last wrote.
     pub checkpoint: Checkpoint,
     /// The ledger.
@@ -185,12 +189,13 @@ pub struct Left<S> {
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-impl<S: Standby> Apply<S> {
+impl<S: Standby + Auth> Apply<S> {
     /// A task that goes on behind `checkpoint`.
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        (writer, checkpoint, ledger): (Writer<S>, Checkpoint, Ledger),
+        (writer, reconciler): (Writer<S>, Reconciler),
+        (checkpoint, ledger): (Checkpoint, Ledger),
         txn_ops_max: usize,
         channels: Channels,
         view: watch::Sender<View>,
@@ -210,6 +215,7 @@ impl<S: Standby> Apply<S> {
             milestones: Milestones::new(checkpoint.revision, standby_revision),
             compacted: checkpoint.compact_revision,
             losses: 0,
+            reconciler,
             checkpoint,
             ledger,
             txn_ops_max,
@@ -227,14 +233,18 @@ impl<S: Standby> Apply<S> {
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
     pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
         self.show();
-        let end = loop {
-            if let Err(end) = self.turn(&stop).await {
-                break end;
-            }
+        let end = match self.begin_auth(&stop).await {
+            Ok(()) => loop {
+                if let Err(end) = self.turn(&stop).await {
+                    break end;
+                }
+            },
+            Err(end) => end,
         };
         Left {
             end,
             writer: self.writer,
+            reconciler: self.reconciler,
             checkpoint: self.checkpoint,
             ledger: self.ledger,
             keeper: self.keeper,
@@ -268,6 +278,9 @@ impl<S: Standby> Apply<S> {
         }
         match polled? {
             Polled::Batch(batch) => {
+                if batch.changes_auth() {
+                    self.bring_auth(stop).await?;
+                }
                 self.write(*batch, stop).await?;
                 self.roll(stop).await.map(drop)
             }
@@ -291,6 +304,7 @@ impl<S: Standby> Apply<S> {
                     Ok(())
                 }
                 event = self.keeper.event() => self.heard(event?, stop).await,
+                () = auth::at(self.reconciler.recheck_at()) => self.bring_auth(stop).await,
             },
         }
     }

@@ -173,6 +173,7 @@ impl App {
         };
         let install = Install {
             writer: &mut base.writer,
+            reconciler: &mut base.reconciler,
             checkpoint: &mut base.checkpoint,
             ledger: &mut base.ledger,
             keeper: &mut base.keeper,
