@@ -17,3 +17,4 @@ mod snapshot;
 pub use board::{Board, Joined, Phase};
 pub use page::Page;
 pub use routes::serve;
+pub use snapshot::SnapshotPage;

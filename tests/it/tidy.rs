@@ -59,9 +59,11 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
          pipeline plan primary range reserved resolve standby statefile status",
     ),
+    ("resync", "backoff checkpoint ids reserved standby"),
     (
         "cli",
-        "app config entry exit ids learner offline pb range resolve snapshot status wal",
+        "app config entry exit ids learner offline pb range resolve resync secret snapshot standby \
+         status wal",
     ),
     ("main", "cli"),
     ("lib", ""),
