@@ -14,13 +14,11 @@ use crate::peer::join::Found;
 use crate::plan::auth::{Access, Given};
 use crate::range::KeyRange;
 use crate::reserved;
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
+use crate::resolve::{DEFAULT_LEASE_TTL_MIN, DigestKey, Position, PrimaryState, Rules, Settings};
 use crate::standby::keeper;
 use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Reconciler, Standby, Writer};
 use crate::status::Phase;
 
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
@@ -211,7 +209,7 @@ fn is_by_content(checkpoint: &Checkpoint) -> bool {
 fn settings(digest_key: DigestKey, rules: Rules, voters: usize) -> Settings {
     Settings {
         digest_key,
-        lease_ttl_min: LEASE_TTL_MIN,
+        lease_ttl_min: DEFAULT_LEASE_TTL_MIN,
         rules,
         voters,
     }
