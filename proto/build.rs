@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "raftpb/raft.proto",
             "etcd/request.proto",
             "checkpoint.proto",
+            "ledger.proto",
         ],
         ["proto"],
     )?;

@@ -13,11 +13,6 @@ pub struct Halt {
     pub exit: Exit,
 }
 
-/// What follows from a snapshot that is needed.
-const NO_SNAPSHOTS: &str = "; this version cannot install snapshots: remove this member and start \
-     a new stream into an empty standby, on a primary whose log still begins at 1 (etcd 3.6 and \
-     later cut theirs for good after about 100 entries)";
-
 fn code<S: serde::Serializer>(exit: &Exit, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u8(exit.code())
 }
@@ -27,17 +22,19 @@ impl Halt {
     #[must_use]
     pub fn of_learner(end: &learner::End) -> Option<Self> {
         let exit = match end {
-            learner::End::Stopped | learner::End::Alone => return None,
-            learner::End::Removed(_) => Exit::Removed,
-            learner::End::Raft(_)
+            learner::End::Stopped
+            | learner::End::Alone
             | learner::End::Snapshot { .. }
-            | learner::End::Unknown { .. } => Exit::Halted,
+            | learner::End::Beginning { .. } => {
+                return None;
+            }
+            learner::End::Removed(_) => Exit::Removed,
+            learner::End::Raft(_) | learner::End::Unknown { .. } => Exit::Halted,
         };
-        let mut reason = end.to_string();
-        if matches!(end, learner::End::Snapshot { .. }) {
-            reason.push_str(NO_SNAPSHOTS);
-        }
-        Some(Self { reason, exit })
+        Some(Self {
+            reason: end.to_string(),
+            exit,
+        })
     }
 
     /// The halt that this end means; none for an end that was asked for.
@@ -54,6 +51,7 @@ impl Halt {
                 | pipeline::Error::Unsupported { .. },
             )
             | apply::End::Version(_)
+            | apply::End::Ledger(_)
             | apply::End::TooLarge { .. } => Exit::Halted,
         };
         Some(Self {

@@ -41,6 +41,18 @@ pub mod checkpointpb {
     include!(concat!(env!("OUT_DIR"), "/checkpointpb.rs"));
 }
 
+/// The records of the ledger.
+pub mod ledgerpb {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    include!(concat!(env!("OUT_DIR"), "/ledgerpb.rs"));
+}
+
 impl fmt::Debug for raftpb::Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")

@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: a clock tick, so it never campaigns; a vote, so it never elects.
 
+mod awaiting;
 mod convert;
 mod error;
 mod inlet;

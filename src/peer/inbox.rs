@@ -19,8 +19,8 @@ use crate::pb::raftpb::Message;
 
 /// Something from the primary that concerns the learner.
 // Nearly all are messages: boxing them would save nothing.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Inbound {
     /// A raft message to be stepped.
     Message {

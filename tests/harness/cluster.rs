@@ -1,5 +1,6 @@
 //! A cluster of real etcd members on the loopback address.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -355,6 +356,22 @@ impl Cluster {
     /// If there is no such member or the log can't be read.
     pub fn member_logs(&self, i: usize) -> Result<String> {
         self.member(i)?.log()
+    }
+
+    /// The database file of member `i`, which is in use while the member runs.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn database(&self, i: usize) -> Result<PathBuf> {
+        Ok(self.member(i)?.database())
+    }
+
+    /// The programs of the first member's release.
+    ///
+    /// # Errors
+    /// If there is no member.
+    pub fn binaries(&self) -> Result<&Binaries> {
+        Ok(&self.member(0)?.binaries)
     }
 
     pub(super) fn member(&self, i: usize) -> Result<&Member> {

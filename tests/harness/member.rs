@@ -257,6 +257,11 @@ impl Member {
             .with_context(|| format!("member {} does not run", self.name))
     }
 
+    /// Its database file.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("member/snap/db")
+    }
+
     /// All it has logged so far, over restarts.
     ///
     /// # Errors

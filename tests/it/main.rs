@@ -12,6 +12,7 @@ mod harness;
 
 mod fake_standby;
 mod real_entries;
+mod snapshot;
 mod standby_suite;
 mod tidy;
 mod writer_faults;
