@@ -184,17 +184,7 @@ pub async fn install<S: Standby + Auth>(
             Message::End(end) => {
                 let (piece, state, tally) = *end;
                 to.show(|progress| progress.tally = tally);
-                let ended = piece.rest.revoked.clone();
-                // Before the ledger says so: it keeps no hash, so nobody could do it later.
-                if state.auth().is_used() || had_auth {
-                    let (auth, digest_key) = (state.auth(), state.digest_key());
-                    to.reconciler
-                        .bring_behind(to.writer, auth, digest_key)
-                        .await?;
-                }
-                to.write(piece).await?;
-                to.finish(&state, &target).await?;
-                to.release(ended).await?;
+                to.end(piece, &state, had_auth, &target).await?;
                 after = Some(state);
             }
         }
@@ -298,7 +288,7 @@ fn check(contents: &Contents, target: &Target, held: Option<Revision>) -> Result
     }
 }
 
-impl<S: Standby> Install<'_, S> {
+impl<S: Standby + Auth> Install<'_, S> {
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             if let Some(progress) = progress {
@@ -322,6 +312,27 @@ impl<S: Standby> Install<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Writes what follows all keys.
+    async fn end(
+        &mut self,
+        piece: Piece,
+        state: &PrimaryState,
+        had_auth: bool,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let ended = piece.rest.revoked.clone();
+        // Before the ledger says so: it keeps no hash, so nobody could do it later.
+        if state.auth().is_used() || had_auth {
+            let bring = self
+                .reconciler
+                .bring_behind(self.writer, state.auth(), state.digest_key());
+            bring.await?;
+        }
+        self.write(piece).await?;
+        self.finish(state, target).await?;
+        self.release(ended).await
     }
 
     async fn finish(&mut self, state: &PrimaryState, target: &Target) -> Result<(), Error> {
