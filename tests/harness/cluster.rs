@@ -1,5 +1,6 @@
 //! A cluster of real etcd members on the loopback address.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -355,6 +356,38 @@ impl Cluster {
     /// If there is no such member or the log can't be read.
     pub fn member_logs(&self, i: usize) -> Result<String> {
         self.member(i)?.log()
+    }
+
+    /// Where member `i` keeps its data.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn data_dir(&self, i: usize) -> Result<&Path> {
+        Ok(&self.member(i)?.data_dir)
+    }
+
+    /// Host and port at which member `i` serves clients.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn client_address(&self, i: usize) -> Result<String> {
+        Ok(self.member(i)?.client_address())
+    }
+
+    /// The full version of the etcd of member `i`, such as `3.6.14`.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn release(&self, i: usize) -> Result<&str> {
+        Ok(&self.member(i)?.binaries.version)
+    }
+
+    /// Whether the process of member `i` is there.
+    ///
+    /// # Errors
+    /// If there is no such member or the system can't tell.
+    pub fn is_running(&mut self, i: usize) -> Result<bool> {
+        self.member_mut(i)?.is_running()
     }
 
     pub(super) fn member(&self, i: usize) -> Result<&Member> {

@@ -43,7 +43,7 @@ pub struct Member {
     pub paused: bool,
     peer_port: u16,
     client_port: u16,
-    data_dir: PathBuf,
+    pub data_dir: PathBuf,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -77,7 +77,8 @@ impl Member {
         format!("http://{}", self.client_address())
     }
 
-    fn client_address(&self) -> String {
+    /// Where it serves clients, as host and port.
+    pub fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 
