@@ -6,7 +6,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "raftpb/raft.proto",
             "etcd/request.proto",
+            "etcd/storage.proto",
+            "capture.proto",
             "checkpoint.proto",
+            "ledger.proto",
         ],
         ["proto"],
     )?;
@@ -20,6 +23,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".etcdpb.AuthUserAddRequest",
             ".etcdpb.AuthUserChangePasswordRequest",
             ".raftpb.Entry",
+            ".raftpb.Snapshot",
+            ".storagepb.Record",
+            ".storagepb.SnapFile",
         ])
         .compile_fds(files)?;
     Ok(())

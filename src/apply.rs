@@ -7,15 +7,17 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
-use crate::ids::{MemberId, RaftIndex, Revision};
+use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::learner::Handout;
+use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
-use crate::plan::{Batch, nest};
-use crate::resolve::{Rules, UnknownVersion};
+use crate::plan::{Batch, Nested, Write, list_max, nest};
+use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
 use crate::standby::{self, Failure, Standby, Writer, Written};
 
 /// The task.
@@ -24,6 +26,7 @@ pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
     checkpoint: Checkpoint,
+    ledger: Ledger,
     txn_ops_max: usize,
     handouts: mpsc::UnboundedReceiver<Vec<Handout>>,
     durable: watch::Sender<RaftIndex>,
@@ -63,6 +66,8 @@ pub struct View {
     pub keys: usize,
     /// Leases of the primary.
     pub leases: usize,
+    /// Bytes of the ledger in the standby.
+    pub ledger_bytes: u64,
     /// Batches written.
     pub batches: u64,
     /// Transactions sent, more than batches if some had to be sent again.
@@ -158,9 +163,30 @@ pub enum End {
         /// What to raise.
         flag: &'static str,
     },
+    /// Not even a small piece of the ledger fits.
+    #[error(
+        "write the ledger: {0}; raise --max-request-bytes and --max-txn-ops on the standby to etcd's \
+         defaults or more"
+    )]
+    Ledger(Failure),
     /// The learner ended before.
     #[error("the rest of the process has ended")]
     Alone,
+}
+
+/// What is left when the task has ended. After [`End::Alone`] all of it is as of the checkpoint.
+#[derive(Debug)]
+pub struct Left<S> {
+    /// Why.
+    pub end: End,
+    /// The one who writes.
+    pub writer: Writer<S>,
+    /// What it last wrote.
+    pub checkpoint: Checkpoint,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The primary's state after the last entry that was resolved.
+    pub state: PrimaryState,
 }
 
 /// How long a batch in flight may keep a process that was told to stop.
@@ -171,8 +197,7 @@ impl<S: Standby> Apply<S> {
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        writer: Writer<S>,
-        checkpoint: Checkpoint,
+        (writer, checkpoint, ledger): (Writer<S>, Checkpoint, Ledger),
         txn_ops_max: usize,
         channels: Channels,
         view: watch::Sender<View>,
@@ -187,6 +212,7 @@ impl<S: Standby> Apply<S> {
             pipeline,
             writer,
             checkpoint,
+            ledger,
             txn_ops_max,
             handouts,
             durable,
@@ -200,13 +226,20 @@ impl<S: Standby> Apply<S> {
     ///
     /// # Cancel safety
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
-    pub async fn run(mut self, stop: CancellationToken) -> (End, Pipeline) {
+    pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
+        self.show();
         let end = loop {
             if let Err(end) = self.turn(&stop).await {
                 break end;
             }
         };
-        (end, self.pipeline)
+        Left {
+            end,
+            writer: self.writer,
+            checkpoint: self.checkpoint,
+            ledger: self.ledger,
+            state: self.pipeline.into_state(),
+        }
     }
 
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {
@@ -231,7 +264,10 @@ impl<S: Standby> Apply<S> {
             self.view.send_modify(|view| view.disagreements.push(index));
         }
         match polled? {
-            Polled::Batch(batch) => self.write(batch, stop).await,
+            Polled::Batch(batch) => {
+                self.write(*batch, stop).await?;
+                self.roll(stop).await.map(drop)
+            }
             Polled::Read(keys) => {
                 let mut values = Vec::new();
                 for key in keys {
@@ -244,6 +280,7 @@ impl<S: Standby> Apply<S> {
                 }
                 Ok(self.pipeline.provide(values)?)
             }
+            Polled::Idle if self.roll(stop).await? => Ok(()),
             Polled::Idle => tokio::select! {
                 () = stop.cancelled() => Err(End::Stopped),
                 handouts = self.handouts.recv() => {
@@ -255,37 +292,84 @@ impl<S: Standby> Apply<S> {
     }
 
     async fn write(&mut self, batch: Batch, stop: &CancellationToken) -> Result<(), End> {
-        let Some(checkpoint) = self.checkpoint_after(&batch) else {
+        let Some(mut checkpoint) = self.checkpoint_after(&batch) else {
             return Ok(());
         };
-        let list_max = self.txn_ops_max.saturating_sub(1);
+        let digest_key = self.pipeline.state().digest_key();
+        let journal = self.ledger.journal(&batch.delta(), digest_key);
         // The planner lets no entry through that could not be arranged, but a batch of several may
         // need more room than one list has.
-        let Some(writes) = nest(batch.writes().collect(), list_max) else {
+        let list_max = list_max(self.txn_ops_max);
+        let Some(mut writes) = nest(batch.writes().collect(), list_max) else {
             return self.part(
                 batch,
                 Failure::TooManyOps("too many for one transaction".into()),
             );
         };
+        let mut journal_bytes = 0;
+        if let Some((key, record, place)) = journal {
+            journal_bytes = record.len();
+            writes.push(own_put(key, record));
+            checkpoint.ledger = place;
+        }
         let started = Instant::now();
-        let patience = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        };
-        let outcome = tokio::select! {
-            outcome = self.writer.write(writes, &checkpoint) => outcome,
-            () = patience => return Err(End::StoppedInFlight),
-        };
-        match outcome {
+        match self.send(writes, &checkpoint, stop).await? {
             Ok(written) => {
+                self.ledger
+                    .journaled(checkpoint.ledger.clone(), journal_bytes);
                 self.checkpoint = checkpoint;
                 self.note(&batch, written, started.elapsed());
                 self.durable.send_replace(self.checkpoint.index);
                 Ok(())
             }
+            Err(failure) => self.part(batch, failure),
+        }
+    }
+
+    /// Writes one record of the ledger, or deletes old ones, if there is something to do; false if
+    /// not.
+    async fn roll(&mut self, stop: &CancellationToken) -> Result<bool, End> {
+        let state = self.pipeline.state();
+        let Some(step) = self.ledger.step(state, self.checkpoint.index) else {
+            return Ok(false);
+        };
+        let put = step.put.clone().map(|(key, record)| own_put(key, record));
+        let delete = step.delete.clone().map(Write::Delete).map(Nested::Op);
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.batch += 1;
+        checkpoint.ledger = step.place.clone();
+        let writes = put.into_iter().chain(delete).collect();
+        match self.send(writes, &checkpoint, stop).await? {
+            Ok(_) => {
+                self.ledger.stepped(step);
+                self.checkpoint = checkpoint;
+            }
+            Err(_) if self.ledger.shrink() => {}
+            Err(failure) => return Err(End::Ledger(failure)),
+        }
+        Ok(true)
+    }
+
+    /// Sends one transaction; the inner error is that the standby refuses its size.
+    async fn send(
+        &mut self,
+        writes: Vec<Nested<Write>>,
+        checkpoint: &Checkpoint,
+        stop: &CancellationToken,
+    ) -> Result<Result<Written, Failure>, End> {
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        let outcome = tokio::select! {
+            outcome = self.writer.write(writes, checkpoint) => outcome,
+            () = patience => return Err(End::StoppedInFlight),
+        };
+        match outcome {
+            Ok(written) => Ok(Ok(written)),
             Err(standby::Error::Refused(
                 failure @ (Failure::TooLarge(_) | Failure::TooManyOps(_)),
-            )) => self.part(batch, failure),
+            )) => Ok(Err(failure)),
             Err(error) => Err(error.into()),
         }
     }
@@ -338,6 +422,22 @@ impl<S: Standby> Apply<S> {
         Some(checkpoint)
     }
 
+    /// Shows where the stream stands.
+    fn show(&self) {
+        let (resolved, _) = self.pipeline.resolved();
+        let state = self.pipeline.state();
+        self.view.send_modify(|view| {
+            view.resolved = resolved;
+            view.durable = self.checkpoint.index;
+            view.primary_revision = self.checkpoint.revision;
+            view.compact_revision = self.checkpoint.compact_revision;
+            view.queued = self.pipeline.queued();
+            view.keys = state.keys().len();
+            view.leases = state.leases().len();
+            view.ledger_bytes = self.ledger.bytes();
+        });
+    }
+
     fn note(&self, batch: &Batch, written: Written, took: Duration) {
         let this = BatchView {
             entries: batch.units().len(),
@@ -349,16 +449,9 @@ impl<S: Standby> Apply<S> {
         self.metrics
             .batch_ops
             .observe(u32::try_from(this.ops).map_or(f64::MAX, f64::from));
-        let (resolved, _) = self.pipeline.resolved();
+        self.show();
         self.view.send_modify(|view| {
-            view.resolved = resolved;
-            view.durable = self.checkpoint.index;
-            view.primary_revision = self.checkpoint.revision;
-            view.compact_revision = self.checkpoint.compact_revision;
             view.standby_revision = written.revision;
-            view.queued = self.pipeline.queued();
-            view.keys = self.pipeline.state().keys().len();
-            view.leases = self.pipeline.state().leases().len();
             view.batches += 1;
             view.attempts += u64::from(written.attempts);
             view.last_batch = this;
@@ -375,4 +468,13 @@ impl<S: Standby> Apply<S> {
                 .collect();
         });
     }
+}
+
+/// A write under a key of ours.
+fn own_put(key: Bytes, record: Bytes) -> Nested<Write> {
+    Nested::Op(Write::Put(Put {
+        key,
+        value: Value::Given(record),
+        lease: LeaseId(0),
+    }))
 }

@@ -22,11 +22,14 @@ impl Halt {
     #[must_use]
     pub fn of_learner(end: &learner::End) -> Option<Self> {
         let exit = match end {
-            learner::End::Stopped | learner::End::Alone => return None,
+            learner::End::Stopped
+            | learner::End::Alone
+            | learner::End::Snapshot { .. }
+            | learner::End::Beginning { .. } => {
+                return None;
+            }
             learner::End::Removed(_) => Exit::Removed,
-            learner::End::Raft(_)
-            | learner::End::SnapshotOffered { .. }
-            | learner::End::Unknown { .. } => Exit::Halted,
+            learner::End::Raft(_) | learner::End::Unknown { .. } => Exit::Halted,
         };
         Some(Self {
             reason: end.to_string(),
@@ -48,6 +51,7 @@ impl Halt {
                 | pipeline::Error::Unsupported { .. },
             )
             | apply::End::Version(_)
+            | apply::End::Ledger(_)
             | apply::End::TooLarge { .. } => Exit::Halted,
         };
         Some(Self {

@@ -14,7 +14,7 @@ use crate::ids::{RaftIndex, Revision};
 use crate::learner::Handout;
 use crate::plan::{Batch, History, Limits, Planner, TooLarge, Unit};
 use crate::resolve::{
-    self, Disagreement, Outcome, PrimaryState, Resolution, Resolved, Rules, Values,
+    self, Disagreement, Outcome, PrimaryState, Resolution, Resolved, Rules, Small, Values,
 };
 
 /// Why the stream cannot go on. Each names the entry.
@@ -57,7 +57,7 @@ pub enum HistoryPolicy {
 #[derive(Debug)]
 pub enum Polled {
     /// Write this batch.
-    Batch(Batch),
+    Batch(Box<Batch>),
     /// Read these keys from the standby, which now holds everything before the entry that asks for
     /// them, and call [`Pipeline::provide`].
     Read(Vec<Bytes>),
@@ -94,6 +94,8 @@ pub struct Pipeline {
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
     disagreements: Vec<(RaftIndex, Disagreement)>,
+    /// Those parts of the state as of the last entry resolved.
+    small: Small,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(state: PrimaryState, limits: Limits, policy: HistoryPolicy) -> Self {
         Self {
+            small: state.small(),
             queue: VecDeque::new(),
             state,
             planner: Planner::new(limits),
@@ -126,6 +129,12 @@ impl Pipeline {
     #[must_use]
     pub fn state(&self) -> &PrimaryState {
         &self.state
+    }
+
+    /// The same, when no more entries are to come.
+    #[must_use]
+    pub fn into_state(self) -> PrimaryState {
+        self.state
     }
 
     /// Index of the last entry resolved, and the revision after it.
@@ -169,7 +178,7 @@ impl Pipeline {
     /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.
     pub fn poll(&mut self) -> Result<Polled, Error> {
         if let Some(half) = self.halves.pop_front() {
-            return Ok(Polled::Batch(half));
+            return Ok(Polled::Batch(Box::new(half)));
         }
         match self.fill() {
             Ok(()) => {}
@@ -179,7 +188,7 @@ impl Pipeline {
             Err(error) => return Err(error),
         }
         if let Some(batch) = self.planner.take() {
-            return Ok(Polled::Batch(batch));
+            return Ok(Polled::Batch(Box::new(batch)));
         }
         Ok(match &self.asking {
             Some(asking) => Polled::Read(asking.wanted.clone()),
@@ -274,6 +283,8 @@ impl Pipeline {
             Outcome::Effect => tally.with_effect += 1,
             Outcome::None(_) => tally.without_effect += 1,
         }
+        let delta = self.state.delta(&resolved, &self.small);
+        self.small = self.state.small();
         if let Some(members) = &handout.members {
             self.state.set_voters(members.voters.len());
         }
@@ -296,6 +307,9 @@ impl Pipeline {
             compact_revision: resolved.compact_revision,
             members: handout.members,
             changes: resolved.changes,
+            lease: resolved.lease,
+            auth: resolved.auth,
+            delta,
         });
         Ok(())
     }

@@ -21,3 +21,27 @@ pub fn range() -> KeyRange {
 pub fn checkpoint_key(stream: &str) -> Bytes {
     format!("{PREFIX}{stream}/checkpoint").into()
 }
+
+/// The chunks of the bases of all generations.
+#[must_use]
+pub fn ledger_bases(stream: &str) -> KeyRange {
+    KeyRange::prefix(&format!("{PREFIX}{stream}/ledger/base/").into())
+}
+
+/// The chunks of one generation's base.
+#[must_use]
+pub fn ledger_base(stream: &str, generation: u64) -> KeyRange {
+    KeyRange::prefix(&format!("{PREFIX}{stream}/ledger/base/{generation:016x}/").into())
+}
+
+/// The key of one chunk of a base.
+#[must_use]
+pub fn ledger_chunk(stream: &str, generation: u64, chunk: u32) -> Bytes {
+    format!("{PREFIX}{stream}/ledger/base/{generation:016x}/{chunk:08x}").into()
+}
+
+/// The key of one journal.
+#[must_use]
+pub fn ledger_journal(stream: &str, number: u64) -> Bytes {
+    format!("{PREFIX}{stream}/ledger/journal/{number:016x}").into()
+}

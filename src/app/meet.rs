@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use super::App;
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Phase as CheckpointPhase};
 use crate::exit::{Exit, Fatal};
-use crate::ids::{ClusterId, RaftIndex, Revision, Term};
+use crate::ids::ClusterId;
 use crate::peer::join::{self, Found, Lookup};
 use crate::peer::{self, members};
-use crate::standby::{Contact, ContactError, Error, Etcd, Options, Standby, Writer, first_contact};
+use crate::standby::{Contact, ContactError, Etcd, Options, Standby, first_contact};
 use crate::status::Phase;
 use crate::{primary, reserved};
 
@@ -85,8 +84,8 @@ impl App {
             .phase
             .send_replace(Phase::Contacting("asking the standby".to_owned()));
         loop {
-            let (primary, member) = (found.identity.cluster, found.identity.us);
-            let asked = first_contact(&mut standby, &self.config.stream, &key, primary, member);
+            let primary = found.identity.cluster;
+            let asked = first_contact(&mut standby, &self.config.stream, &key, primary);
             let Some(answer) = self.unless_stopped(asked).await else {
                 return Ok(None);
             };
@@ -133,51 +132,6 @@ impl App {
             }
         }
     }
-
-    /// Makes the standby ours: writes the first checkpoint, or goes on from one that holds nothing.
-    /// None if told to stop.
-    pub(super) async fn claim(
-        &self,
-        standby: Etcd,
-        contact: &Contact,
-        found: &Found,
-    ) -> Result<Option<(Writer<Etcd>, Checkpoint)>, Fatal> {
-        if let Some(checkpoint) = &contact.checkpoint
-            && checkpoint.index > RaftIndex(0)
-        {
-            return Err(Fatal::new(
-                Exit::CannotResume,
-                cannot_resume(&self.config.stream, checkpoint),
-            ));
-        }
-        let checkpoint = Checkpoint {
-            primary: found.identity.cluster,
-            member: found.identity.us,
-            index: RaftIndex(0),
-            term: Term(0),
-            voters: Vec::new(),
-            learners: Vec::new(),
-            revision: Revision(1),
-            compact_revision: Revision(-1),
-            phase: CheckpointPhase::Streaming,
-            writer: fastrand::u64(1..),
-            batch: 0,
-        };
-        let key = reserved::checkpoint_key(&self.config.stream);
-        let trouble = self.board.standby_trouble.clone();
-        let mut writer = Writer::new(standby, key, contact.guard, trouble);
-        let Some(written) = self
-            .unless_stopped(writer.write(Vec::new(), &checkpoint))
-            .await
-        else {
-            return Ok(None);
-        };
-        match written {
-            Ok(_) => Ok(Some((writer, checkpoint))),
-            Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
-            Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
-        }
-    }
 }
 
 /// The code with which an error of joining ends the process; none if waiting can help.
@@ -202,19 +156,8 @@ fn contact_exit(error: &ContactError) -> Option<Exit> {
         ContactError::Refused(_) => Some(Exit::StandbyRefuses),
         ContactError::SameCluster(_) => Some(Exit::SameCluster),
         ContactError::NotEmpty { .. } => Some(Exit::StandbyNotEmpty),
-        ContactError::OtherPrimary { .. }
-        | ContactError::OtherMember { .. }
-        | ContactError::Unreadable { .. } => Some(Exit::ForeignCheckpoint),
+        ContactError::OtherPrimary { .. } | ContactError::Unreadable { .. } => {
+            Some(Exit::ForeignCheckpoint)
+        }
     }
-}
-
-fn cannot_resume(stream: &str, checkpoint: &Checkpoint) -> String {
-    format!(
-        "stream {stream:?} has a checkpoint at index {}, and this version cannot go on from one: it \
-         does not keep the primary's state in the standby yet. To start anew: remove member {} from \
-         the primary, empty the standby (also below {}), and add the learner again",
-        checkpoint.index,
-        checkpoint.member,
-        reserved::PREFIX,
-    )
 }

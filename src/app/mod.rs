@@ -1,21 +1,25 @@
 //! The life of a replicating process: listen, join, contact the standby, stream, end.
 //!
 //! ```text
-//! listen --> join the primary --> contact the standby --> claim it --> stream --> stop
-//!              (waits)                (waits)                            |
-//!                                                                        +--> halted: shows why,
+//! listen --> join the primary --> contact the standby --> resume --> stream --> stop
+//!              (waits)                (waits)                         ^  |
+//!                                                        install <----+--+--> halted: shows why,
 //!                                                                             waits for a person
 //! ```
 //!
 //! Tasks are started only here and in the transport.
 
+mod install;
 mod meet;
+mod release;
+mod resume;
 mod stream;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply;
@@ -25,6 +29,8 @@ use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
 use crate::primary;
 use crate::status::{self, Board, Joined};
+use release::Release;
+use stream::{Next, Session};
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
@@ -38,13 +44,17 @@ struct App {
     transport: Transport,
 }
 
-/// Runs until `stop` or an end that needs no person, and returns the exit code.
+/// Runs until `stop` or an end that needs no person, and returns the exit code. What it does is
+/// shown on `board`.
 ///
 /// # Errors
 /// [`Fatal`] for whatever prevents the stream from beginning.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal> {
+pub async fn run(
+    config: Config,
+    board: Arc<Board>,
+    stop: CancellationToken,
+) -> Result<Exit, Fatal> {
     let _lock = DataDir::lock(&config.data_dir)?;
-    let board = Arc::new(Board::new(&config.stream));
     let registry = prometheus::Registry::new();
     let metrics = apply::Metrics::register(&registry)
         .map_err(|error| Fatal::new(Exit::Failed, format!("register metrics: {error}")))?;
@@ -63,6 +73,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal>
     );
     let options = peer::Config {
         inbox_bytes_max: INBOX_BYTES_MAX,
+        spool: Some(config.data_dir.join("spool")),
         ..peer::Config::default()
     };
     let (transport, inbox) = Transport::new(options);
@@ -121,8 +132,9 @@ impl App {
             }
         });
         self.check_primary_endpoints(primary).await?;
-        let started = Box::pin(self.claim(standby, &contact, &found)).await?;
-        let Some((writer, checkpoint)) = started else {
+        let release = Release::of(&found)?;
+        let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
+        let Some(base) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
@@ -133,15 +145,23 @@ impl App {
                 self.board.primary.clone(),
             ))
         });
-        let stream = self.start(
-            inbox,
+        let (rules_in, rules) = watch::channel(Ok(release.rules));
+        let session = Session {
+            us: member,
+            txn_ops_max: contact.txn_ops_max,
             metrics,
-            found,
-            writer,
-            checkpoint,
-            contact.txn_ops_max,
-        )?;
-        let exit = self.follow(stream).await;
+            rules,
+        };
+        self.transport
+            .join(found.identity, found.members, found.versions)
+            .map_err(|error| Fatal::new(Exit::Failed, error))?;
+        tokio::spawn(release.follow(self.transport.clone(), rules_in));
+        let next = Next {
+            base,
+            inbox,
+            installed: None,
+        };
+        let exit = self.stream(session, next).await;
         if let Some(watching) = watching {
             watching.abort();
         }

@@ -1,6 +1,5 @@
-//! Starts the two tasks of a stream, and ends them in the right order.
-
-use std::time::Duration;
+//! Runs a stream: starts its two tasks, ends them in the right order, and begins anew behind each
+//! snapshot that is installed.
 
 use raft::eraftpb::ConfState;
 use tokio::sync::{mpsc, watch};
@@ -8,85 +7,120 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::apply::{self, Apply};
-use crate::checkpoint::Checkpoint;
+use super::resume::Base;
+use crate::apply::{self, Apply, Left};
+use crate::checkpoint::{self, Checkpoint};
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
-use crate::ids::{RaftIndex, Term};
+use crate::ids::{MemberId, RaftIndex};
 use crate::learner::{self, Cut, Inlet, Learner, Node};
-use crate::peer::join::Found;
-use crate::peer::{Inbox, Transport};
+use crate::peer::{Inbox, Received};
 use crate::pipeline::Pipeline;
 use crate::plan::Limits;
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, UnknownVersion, Version};
-use crate::standby::{Etcd, Writer};
+use crate::resolve::{Rules, UnknownVersion};
+use crate::standby::Etcd;
 use crate::statefile;
 use crate::status::Phase;
 
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
+/// What stays the same from one snapshot to the next.
+pub(super) struct Session {
+    pub(super) us: MemberId,
+    pub(super) txn_ops_max: usize,
+    pub(super) metrics: apply::Metrics,
+    pub(super) rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+}
 
-/// The two tasks of a stream, and what they share.
-pub(super) struct Stream {
+/// Where a stream goes on.
+pub(super) struct Next {
+    pub(super) base: Base,
+    pub(super) inbox: Inbox,
+    /// The snapshot that was installed, whose leader waits for the answer.
+    pub(super) installed: Option<Received>,
+}
+
+/// The two tasks of a stream.
+struct Stream {
     learner: JoinHandle<learner::End>,
     learner_stop: CancellationToken,
-    apply: JoinHandle<(apply::End, Pipeline)>,
+    apply: JoinHandle<Left<Etcd>>,
     apply_stop: CancellationToken,
 }
 
+/// How a stream ended.
+enum Ended {
+    /// For good.
+    Exit(Exit),
+    /// A snapshot is to be installed.
+    Snapshot(Box<(Base, Received, Inbox)>),
+    /// The standby is to be emptied, and the primary's log taken from its first entry.
+    Beginning(Box<(Base, Inbox)>),
+}
+
 impl App {
+    /// Streams until the end.
+    pub(super) async fn stream(&self, session: Session, mut next: Next) -> Result<Exit, Fatal> {
+        loop {
+            let is_installing = next.base.checkpoint.phase != checkpoint::Phase::Streaming;
+            let ended = if is_installing {
+                Box::pin(self.await_snapshot(&session, next)).await?
+            } else {
+                let stream = self.start(&session, next)?;
+                Box::pin(self.follow(stream)).await?
+            };
+            let (base, snapshot, inbox) = match ended {
+                Ended::Exit(exit) => return Ok(exit),
+                Ended::Snapshot(parts) => *parts,
+                Ended::Beginning(parts) => {
+                    let (base, inbox) = *parts;
+                    match Box::pin(self.begin_anew(base, inbox)).await? {
+                        Ok(begun) => next = begun,
+                        Err(exit) => return Ok(exit),
+                    }
+                    continue;
+                }
+            };
+            match Box::pin(self.install(&session, base, snapshot, inbox)).await? {
+                Ok(installed) => next = installed,
+                Err(exit) => return Ok(exit),
+            }
+        }
+    }
+
     /// Starts the learner and what writes to the standby.
-    pub(super) fn start(
-        &self,
-        inbox: Inbox,
-        metrics: apply::Metrics,
-        found: Found,
-        writer: Writer<Etcd>,
-        checkpoint: Checkpoint,
-        txn_ops_max: usize,
-    ) -> Result<Stream, Fatal> {
-        let us = found.identity.us;
-        let (version, rules) = rules_of(&found)?;
-        let cut = Cut {
-            index: RaftIndex(0),
-            term: Term(0),
-            members: ConfState::default(),
+    fn start(&self, session: &Session, next: Next) -> Result<Stream, Fatal> {
+        let Next {
+            base,
+            inbox,
+            installed,
+        } = next;
+        let limits = Limits {
+            batch_ops_max: self.config.batch_ops_max,
+            batch_bytes_max: self.config.batch_bytes_max,
+            txn_ops_max: session.txn_ops_max,
         };
-        let node = Node::new(us, cut, []).map_err(|error| Fatal::new(Exit::Failed, error))?;
-        let inlet = Inlet::new(node, self.config.receive_bytes_max);
-        let pipeline = self.pipeline(rules, txn_ops_max);
+        let durable = base.checkpoint.index;
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
-        let (durable_in, durable_out) = watch::channel(RaftIndex(0));
-        let (learner_stop, apply_stop) = (CancellationToken::new(), CancellationToken::new());
-        let learner = Learner::new(
-            us,
-            inlet,
-            (inbox, self.transport.clone()),
-            handouts_in,
-            durable_out,
-            self.board.learner.clone(),
-        );
-        let view = self.board.apply.clone();
-        let (rules_in, rules_out) = watch::channel(Ok(rules));
+        let (durable_in, durable_out) = watch::channel(durable);
+        let mut learner =
+            self.learner(session, &base.checkpoint, inbox, handouts_in, durable_out)?;
+        if let Some(snapshot) = installed {
+            learner = learner.beginning_with(snapshot);
+        }
         let channels = apply::Channels {
             handouts: handouts_out,
             durable: durable_in,
-            rules: rules_out,
+            rules: session.rules.clone(),
         };
         let apply = Apply::new(
-            pipeline,
-            writer,
-            checkpoint,
-            txn_ops_max,
+            Pipeline::new(base.state, limits, self.config.history),
+            (base.writer, base.checkpoint, base.ledger),
+            session.txn_ops_max,
             channels,
-            view,
-            metrics,
+            self.board.apply.clone(),
+            session.metrics.clone(),
         );
-        self.transport
-            .join(found.identity, found.members, found.versions)
-            .map_err(|error| Fatal::new(Exit::Failed, error))?;
         self.board.phase.send_replace(Phase::Streaming);
-        tokio::spawn(follow_release(self.transport.clone(), version, rules_in));
+        let (learner_stop, apply_stop) = (CancellationToken::new(), CancellationToken::new());
         Ok(Stream {
             learner: tokio::spawn(learner.run(learner_stop.clone())),
             learner_stop,
@@ -95,49 +129,57 @@ impl App {
         })
     }
 
-    /// The way to the standby from the beginning of the log.
-    fn pipeline(&self, rules: Rules, txn_ops_max: usize) -> Pipeline {
-        let settings = Settings {
-            digest_key: DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..))),
-            lease_ttl_min: LEASE_TTL_MIN,
-            rules,
-            // The log begins with the members that the cluster was made of.
-            voters: 1,
+    /// A learner whose log is cut at the checkpoint.
+    fn learner(
+        &self,
+        session: &Session,
+        checkpoint: &Checkpoint,
+        inbox: Inbox,
+        handouts: mpsc::UnboundedSender<Vec<learner::Handout>>,
+        durable: watch::Receiver<RaftIndex>,
+    ) -> Result<Learner, Fatal> {
+        let cut = Cut {
+            index: checkpoint.index,
+            term: checkpoint.term,
+            members: members(checkpoint),
         };
-        let limits = Limits {
-            batch_ops_max: self.config.batch_ops_max,
-            batch_bytes_max: self.config.batch_bytes_max,
-            txn_ops_max,
-        };
-        let state = PrimaryState::new(settings, Position::START);
-        Pipeline::new(state, limits, self.config.history)
+        let node =
+            Node::new(session.us, cut, []).map_err(|error| Fatal::new(Exit::Failed, error))?;
+        Ok(Learner::new(
+            session.us,
+            Inlet::new(node, self.config.receive_bytes_max),
+            (inbox, self.transport.clone()),
+            handouts,
+            durable,
+            self.board.learner.clone(),
+        ))
     }
 
     /// Waits for the end of the stream, and ends what is left of it in the right order.
-    pub(super) async fn follow(&self, mut stream: Stream) -> Result<Exit, Fatal> {
+    async fn follow(&self, mut stream: Stream) -> Result<Ended, Fatal> {
         let mut learner_end = None;
-        let mut apply_end = None;
+        let mut left = None;
         tokio::select! {
             () = self.stop.cancelled() => {}
-            end = &mut stream.apply => apply_end = Some(end),
+            end = &mut stream.apply => left = Some(end),
             end = &mut stream.learner => {
                 learner_end = Some(end);
                 // What it handed out is committed, and still goes to the standby; then the other
                 // task ends by itself.
-                apply_end = self.unless_stopped(&mut stream.apply).await;
+                left = self.unless_stopped(&mut stream.apply).await;
             }
         }
         // Told to stop, it finishes the batch in flight and no more: the rest is for whoever goes
         // on.
         stream.apply_stop.cancel();
-        let apply_end = match apply_end {
-            Some(end) => end,
+        let left = match left {
+            Some(left) => left,
             None => stream.apply.await,
         };
-        let apply_halt = apply_end
+        let apply_halt = left
             .as_ref()
             .ok()
-            .and_then(|(end, _)| Halt::of_apply(end));
+            .and_then(|left| Halt::of_apply(&left.end));
         if apply_halt.is_some() {
             self.transport.set_muted(true);
         }
@@ -146,26 +188,82 @@ impl App {
             Some(end) => end,
             None => stream.learner.await,
         };
-        let (Ok((apply_end, pipeline)), Ok(learner_end)) = (apply_end, learner_end) else {
+        let (Ok(left), Ok(learner_end)) = (left, learner_end) else {
             return Err(Fatal::new(
                 Exit::Failed,
                 "a task ended in a panic; see the log",
             ));
         };
-        if let Some(path) = &self.config.dump_state {
-            statefile::write(path, pipeline.state())?;
+        let halt = apply_halt.or_else(|| Halt::of_learner(&learner_end));
+        if let learner::End::Snapshot {
+            snapshot, inbox, ..
+        } = learner_end
+            && halt.is_none()
+            && matches!(left.end, apply::End::Alone)
+        {
+            let base = Base {
+                writer: left.writer,
+                checkpoint: left.checkpoint,
+                state: left.state,
+                ledger: left.ledger,
+            };
+            return Ok(Ended::Snapshot(Box::new((base, snapshot, inbox))));
         }
-        match apply_halt.or_else(|| Halt::of_learner(&learner_end)) {
-            Some(halt) => Ok(self.halted(halt).await),
+        self.dump_state(&left)?;
+        match halt {
+            Some(halt) => Ok(Ended::Exit(self.halted(halt).await)),
             None => {
-                tracing::info!(apply = %apply_end, "ended");
-                Ok(Exit::Ok)
+                tracing::info!(apply = %left.end, "ended");
+                Ok(Ended::Exit(Exit::Ok))
             }
         }
     }
 
+    /// Waits for a snapshot, as the standby is between two states of the primary.
+    async fn await_snapshot(&self, session: &Session, next: Next) -> Result<Ended, Fatal> {
+        let Next { base, inbox, .. } = next;
+        tracing::warn!(
+            checkpoint = %base.checkpoint.index,
+            "the standby is between two states of the primary: waiting for a snapshot. A leader \
+             sends one when its log no longer reaches back to the checkpoint; to get one at once, \
+             remove this learner from the primary and add it again"
+        );
+        let what = "waiting for a snapshot of the primary".to_owned();
+        self.board.phase.send_replace(Phase::Installing(Some(what)));
+        // Nothing is handed out.
+        let (handouts, _none) = mpsc::unbounded_channel();
+        let (_durable, durable) = watch::channel(base.checkpoint.index);
+        let learner = self.learner(session, &base.checkpoint, inbox, handouts, durable)?;
+        let stop = self.stop.clone();
+        let end = learner.awaiting_snapshot().run(stop).await;
+        if let Some(halt) = Halt::of_learner(&end) {
+            return Ok(Ended::Exit(self.halted(halt).await));
+        }
+        match end {
+            learner::End::Snapshot {
+                snapshot, inbox, ..
+            } => Ok(Ended::Snapshot(Box::new((base, snapshot, inbox)))),
+            learner::End::Beginning { inbox } => {
+                tracing::info!("the primary's log begins with the cluster: beginning anew");
+                Ok(Ended::Beginning(Box::new((base, inbox))))
+            }
+            learner::End::Stopped
+            | learner::End::Alone
+            | learner::End::Removed(_)
+            | learner::End::Raft(_)
+            | learner::End::Unknown { .. } => Ok(Ended::Exit(Exit::Ok)),
+        }
+    }
+
+    fn dump_state(&self, left: &Left<Etcd>) -> Result<(), Fatal> {
+        match &self.config.dump_state {
+            Some(path) => statefile::write(path, &left.state),
+            None => Ok(()),
+        }
+    }
+
     /// Shows why the stream halted until a person ends the process.
-    async fn halted(&self, halt: Halt) -> Exit {
+    pub(super) async fn halted(&self, halt: Halt) -> Exit {
         tracing::error!(reason = %halt.reason, "the stream has halted");
         let exit = halt.exit;
         let waits = !halt.ends_process();
@@ -177,55 +275,8 @@ impl App {
     }
 }
 
-/// The release of the primary, and how it applies entries.
-fn rules_of(found: &Found) -> Result<(Version, Rules), Fatal> {
-    let Some(versions) = found.versions else {
-        let message = "no member of the primary says which release of etcd it runs";
-        return Err(Fatal::new(Exit::Failed, message));
-    };
-    let version = release(versions.server);
-    let rules = Rules::of(version).map_err(|error| Fatal::new(Exit::Failed, error))?;
-    tracing::info!(%version, "entries are read by the rules of the primary's release");
-    warn_if_newer(version);
-    Ok((version, rules))
-}
-
-/// Time between two looks at what the primary's members run; they are asked about as often.
-const RELEASE_PERIOD: Duration = Duration::from_secs(2);
-
-/// Watches for upgrades and downgrades of the primary, until nobody reads its rules any more. With
-/// members of several releases the lowest of a voter counts.
-async fn follow_release(
-    transport: Transport,
-    mut known: Version,
-    rules: watch::Sender<Result<Rules, UnknownVersion>>,
-) {
-    while !rules.is_closed() {
-        tokio::time::sleep(RELEASE_PERIOD).await;
-        let Some(versions) = transport.versions() else {
-            continue;
-        };
-        let version = release(versions.server);
-        if version != known {
-            tracing::warn!(from = %known, to = %version, "the primary's lowest release changed");
-            warn_if_newer(version);
-            known = version;
-            let _previous = rules.send_replace(Rules::of(version));
-        }
-    }
-}
-
-fn warn_if_newer(version: Version) {
-    if version.is_beyond_known() {
-        tracing::warn!(
-            %version,
-            "this patch release is newer than the rules known here; those of the last known one of \
-             its minor release are used"
-        );
-    }
-}
-
-fn release(version: crate::peer::version::Version) -> Version {
-    let (major, minor, patch) = (version.major, version.minor, version.patch);
-    Version::new(major.into(), minor.into(), patch.into())
+/// The primary's members at a checkpoint.
+fn members(checkpoint: &Checkpoint) -> ConfState {
+    let ids = |members: &[MemberId]| members.iter().map(|id| id.0).collect::<Vec<_>>();
+    ConfState::from((ids(&checkpoint.voters), ids(&checkpoint.learners)))
 }

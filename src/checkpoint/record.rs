@@ -3,11 +3,12 @@
 
 use prost::Message as _;
 
+use super::Place;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 use crate::pb::checkpointpb;
 
 /// The layout this version writes, and the only one it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a standby says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Checkpoint {
     pub writer: u64,
     /// Number of the batch among those of that writer, from 1; 0 for the first contact.
     pub batch: u64,
+    /// Where the primary's state at the index is kept.
+    pub ledger: Place,
 }
 
 /// What a stream is doing with its standby.
@@ -41,6 +44,25 @@ pub struct Checkpoint {
 pub enum Phase {
     /// Following the log: the standby is consistent at the checkpoint's index.
     Streaming,
+    /// A snapshot of the primary is being installed, or must be: the standby is somewhere between
+    /// the checkpoint's index and the snapshot's, and not consistent.
+    Installing {
+        /// The snapshot's index; 0 if none is known yet.
+        index: RaftIndex,
+        /// Term of the entry there.
+        term: Term,
+        /// What to compare the snapshot with.
+        basis: Basis,
+    },
+}
+
+/// Where it is known from what a standby holds while a snapshot is being installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The ledger, which is kept up to date with each key that is written.
+    Ledger,
+    /// The standby's own keys: of some the ledger knows nothing.
+    Content,
 }
 
 /// Why a record cannot be used.
@@ -60,11 +82,19 @@ pub enum Error {
     Unknown,
 }
 
+const STREAMING: u32 = 1;
+const INSTALLING_BY_LEDGER: u32 = 2;
+const INSTALLING_BY_CONTENT: u32 = 3;
+
 impl Checkpoint {
     /// The record as it is stored.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let ids = |members: &[MemberId]| members.iter().map(|id| id.0).collect();
+        let target = match self.phase {
+            Phase::Streaming => (RaftIndex(0), Term(0)),
+            Phase::Installing { index, term, .. } => (index, term),
+        };
         checkpointpb::Checkpoint {
             format: FORMAT,
             primary_cluster_id: self.primary.0,
@@ -78,10 +108,17 @@ impl Checkpoint {
             revision: self.revision.0,
             compact_revision: self.compact_revision.0,
             phase: match self.phase {
-                Phase::Streaming => 1,
+                Phase::Streaming => STREAMING,
+                Phase::Installing { basis, .. } => match basis {
+                    Basis::Ledger => INSTALLING_BY_LEDGER,
+                    Basis::Content => INSTALLING_BY_CONTENT,
+                },
             },
             writer: self.writer,
             batch: self.batch,
+            ledger: Some(self.ledger.encode()),
+            target_index: target.0.0,
+            target_term: target.1.0,
         }
         .encode_to_vec()
     }
@@ -98,10 +135,18 @@ impl Checkpoint {
         if record.encoded_len() != bytes.len() {
             return Err(Error::Unknown);
         }
+        let installing = |basis| Phase::Installing {
+            index: RaftIndex(record.target_index),
+            term: Term(record.target_term),
+            basis,
+        };
         let phase = match record.phase {
-            1 => Phase::Streaming,
+            STREAMING => Phase::Streaming,
+            INSTALLING_BY_LEDGER => installing(Basis::Ledger),
+            INSTALLING_BY_CONTENT => installing(Basis::Content),
             other => return Err(Error::Phase(other)),
         };
+        let ledger = Place::decode(&record.ledger.ok_or(Error::Bytes)?)?;
         let members = record.members.ok_or(Error::Bytes)?;
         let ids = |members: Vec<u64>| members.into_iter().map(MemberId).collect();
         Ok(Self {
@@ -116,6 +161,7 @@ impl Checkpoint {
             phase,
             writer: record.writer,
             batch: record.batch,
+            ledger,
         })
     }
 }
@@ -137,12 +183,28 @@ mod tests {
             phase: Phase::Streaming,
             writer: 6,
             batch: 7,
+            ledger: Place {
+                generation: 8,
+                base_chunks: 9,
+                first_journal: 10,
+                next_journal: 11,
+                digest_key: [12; 32],
+            },
         }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        assert_eq!(Checkpoint::decode(&checkpoint().encode()), Ok(checkpoint()));
+        let mut written = checkpoint();
+        assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
+        for basis in [Basis::Ledger, Basis::Content] {
+            written.phase = Phase::Installing {
+                index: RaftIndex(13),
+                term: Term(14),
+                basis,
+            };
+            assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
+        }
     }
 
     #[test]
@@ -153,10 +215,10 @@ mod tests {
             Checkpoint::decode(&record.encode_to_vec()),
             Err(Error::Phase(9))
         );
-        record.format = 2;
+        record.format = 1;
         assert_eq!(
             Checkpoint::decode(&record.encode_to_vec()),
-            Err(Error::Format(2))
+            Err(Error::Format(1))
         );
         let mut longer = checkpoint().encode();
         longer.extend([0xf8, 0x07, 0x01]);

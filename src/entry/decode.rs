@@ -4,9 +4,9 @@ use prost::Message as _;
 
 use super::error::{Error, Problem};
 use super::schema::{self, Schema};
-use super::wire::{Fields, Wire};
 use super::{Committed, Entry, Header, Op};
 use crate::pb::{etcdpb, raftpb};
+use crate::wire::{Fields, Wire};
 
 /// Decodes one committed entry.
 ///

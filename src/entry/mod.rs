@@ -6,7 +6,6 @@ mod decode;
 mod error;
 mod op;
 mod schema;
-mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! Generated message types drop an unknown field without a word, and a field of a newer etcd may
 //! change what an entry does. So every field is looked up here first. Pure.
 
-use super::wire::{Fields, Flaw, Wire};
+use crate::wire::{Fields, Flaw, Wire};
 
 /// A message: its fields' numbers, names and forms.
 #[derive(Debug)]
@@ -90,7 +90,8 @@ fn check(schema: &Schema, bytes: &[u8], path: &mut Vec<&str>) -> Result<(), Find
                 path.pop();
             }
             (Form::Varint, Wire::Delimited(_))
-            | (Form::Bytes | Form::Message(_), Wire::Varint(_)) => {
+            | (Form::Bytes | Form::Message(_), Wire::Varint(_))
+            | (_, Wire::Fixed) => {
                 return Err(Finding::WrongForm {
                     path: path.join("."),
                     number,

@@ -21,6 +21,8 @@ pub(crate) mod kind {
     pub(crate) const APPEND: u32 = 3;
     /// Answer to it.
     pub(crate) const APPEND_RESPONSE: u32 = 4;
+    /// The whole state, from the leader.
+    pub(crate) const SNAPSHOT: u32 = 7;
     /// The leader is alive.
     pub(crate) const HEARTBEAT: u32 = 8;
     /// Answer to it.
@@ -46,11 +48,12 @@ pub enum Error {
 /// An inbound message as raft-rs takes it.
 ///
 /// # Errors
-/// [`Error`] for any type but append and heartbeat, and for entries of an unknown type.
+/// [`Error`] for any type but append, heartbeat and snapshot, and for entries of an unknown type.
 pub(crate) fn to_raft(message: raftpb::Message) -> Result<eraftpb::Message, Error> {
     let msg_type = match message.r#type {
         kind::APPEND => eraftpb::MessageType::MsgAppend,
         kind::HEARTBEAT => eraftpb::MessageType::MsgHeartbeat,
+        kind::SNAPSHOT => eraftpb::MessageType::MsgSnapshot,
         other => return Err(Error::MessageType(other)),
     };
     let entries: Vec<_> = message
@@ -58,6 +61,7 @@ pub(crate) fn to_raft(message: raftpb::Message) -> Result<eraftpb::Message, Erro
         .into_iter()
         .map(entry_to_raft)
         .collect::<Result<_, _>>()?;
+    let metadata = message.snapshot.and_then(|snapshot| snapshot.metadata);
     Ok(eraftpb::Message {
         msg_type,
         to: message.to,
@@ -70,8 +74,34 @@ pub(crate) fn to_raft(message: raftpb::Message) -> Result<eraftpb::Message, Erro
         reject: message.reject,
         reject_hint: message.reject_hint,
         context: message.context,
+        snapshot: metadata.map(snapshot_to_raft).into(),
         ..eraftpb::Message::default()
     })
+}
+
+/// Without data: raft itself does not look at it.
+fn snapshot_to_raft(metadata: raftpb::SnapshotMetadata) -> eraftpb::Snapshot {
+    let mut snapshot = eraftpb::Snapshot::default();
+    let raft_metadata = snapshot.mut_metadata();
+    raft_metadata.index = metadata.index;
+    raft_metadata.term = metadata.term;
+    if let Some(conf_state) = &metadata.conf_state {
+        raft_metadata.set_conf_state(conf_state_to_raft(conf_state));
+    }
+    snapshot
+}
+
+/// The voters and learners of a raft group as raft-rs takes them.
+#[must_use]
+pub fn conf_state_to_raft(conf_state: &raftpb::ConfState) -> eraftpb::ConfState {
+    eraftpb::ConfState {
+        voters: conf_state.voters.clone(),
+        learners: conf_state.learners.clone(),
+        voters_outgoing: conf_state.voters_outgoing.clone(),
+        learners_next: conf_state.learners_next.clone(),
+        auto_leave: conf_state.auto_leave,
+        ..eraftpb::ConfState::default()
+    }
 }
 
 fn entry_to_raft(entry: raftpb::Entry) -> Result<eraftpb::Entry, Error> {
@@ -155,14 +185,46 @@ mod tests {
     }
 
     #[test]
-    fn votes_snapshots_and_local_types_have_no_counterpart() {
-        for r#type in (0..30).filter(|kind| ![kind::APPEND, kind::HEARTBEAT].contains(kind)) {
+    fn votes_and_local_types_have_no_counterpart() {
+        let taken = [kind::APPEND, kind::HEARTBEAT, kind::SNAPSHOT];
+        for r#type in (0..30).filter(|kind| !taken.contains(kind)) {
             let message = raftpb::Message {
                 r#type,
                 ..raftpb::Message::default()
             };
             assert_eq!(to_raft(message), Err(Error::MessageType(r#type)));
         }
+    }
+
+    #[test]
+    fn a_snapshot_keeps_its_metadata() {
+        let conf_state = raftpb::ConfState {
+            voters: vec![1, 2],
+            learners: vec![9],
+            ..raftpb::ConfState::default()
+        };
+        let message = raftpb::Message {
+            r#type: kind::SNAPSHOT,
+            term: 5,
+            snapshot: Some(raftpb::Snapshot {
+                data: Bytes::from_static(b"{}"),
+                metadata: Some(raftpb::SnapshotMetadata {
+                    conf_state: Some(conf_state),
+                    index: 285,
+                    term: 4,
+                }),
+            }),
+            ..raftpb::Message::default()
+        };
+        let raft = to_raft(message).unwrap();
+        assert_eq!(raft.get_msg_type(), eraftpb::MessageType::MsgSnapshot);
+        let metadata = raft.get_snapshot().get_metadata();
+        assert_eq!((raft.term, metadata.index, metadata.term), (5, 285, 4));
+        let members = metadata.get_conf_state();
+        assert_eq!(
+            (members.get_voters(), members.get_learners()),
+            (&[1, 2][..], &[9][..])
+        );
     }
 
     #[test]

@@ -16,7 +16,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::convert::kind;
-use super::node::{Error, Node, Taken};
+use super::error::Error;
+use super::node::{Node, Offered, Taken};
 use crate::ids::RaftIndex;
 use crate::pb::raftpb::Message;
 use crate::peer::codec::message_cost_bytes;
@@ -97,6 +98,21 @@ impl Inlet {
             self.step(now, message)?;
         }
         self.drain(now)
+    }
+
+    /// Takes a snapshot's message.
+    ///
+    /// # Errors
+    /// As [`Node::handle_snapshot`].
+    pub fn handle_snapshot(&mut self, message: Message) -> Result<Offered, Error> {
+        self.reorder.observe_term(message.term);
+        let offered = self.node.handle_snapshot(message)?;
+        match offered {
+            Offered::Covered | Offered::Needed => {}
+            Offered::Stale => self.counts.stale += 1,
+            Offered::Malformed => self.counts.malformed += 1,
+        }
+        Ok(offered)
     }
 
     /// An append was dropped before it came here.

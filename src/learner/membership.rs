@@ -59,8 +59,8 @@ pub enum Error {
 }
 
 /// The members as of one index of the log.
-#[derive(Debug, Default)]
-pub(crate) struct Membership {
+#[derive(Clone, Debug, Default)]
+pub struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
 }
@@ -82,22 +82,59 @@ struct Context {
 }
 
 impl Membership {
-    /// The membership of a log that is cut where `members` were known.
-    pub(crate) fn new(members: impl IntoIterator<Item = Member>) -> Self {
+    /// The membership of a log that is cut where raft's group was `group`. Of its members those in
+    /// `members` are known with their URLs.
+    pub fn new(members: impl IntoIterator<Item = Member>, group: &eraftpb::ConfState) -> Self {
+        let mut known: BTreeMap<MemberId, Member> = members
+            .into_iter()
+            .map(|member| (member.id, member))
+            .collect();
+        let voters = group.get_voters().iter().map(|id| (*id, false));
+        let learners = group.get_learners().iter().map(|id| (*id, true));
+        for (id, is_learner) in voters.chain(learners) {
+            let member = Member {
+                id: MemberId(id),
+                peer_urls: Vec::new(),
+                is_learner,
+                name: String::new(),
+                client_urls: Vec::new(),
+            };
+            // Who votes is known better from raft than from any list.
+            known.entry(member.id).or_insert(member).is_learner = is_learner;
+        }
         Self {
-            members: members
-                .into_iter()
-                .map(|member| (member.id, member))
-                .collect(),
+            members: known,
             removed: BTreeSet::new(),
         }
+    }
+
+    /// The same, where these had been removed before.
+    #[must_use]
+    pub fn without(mut self, removed: impl IntoIterator<Item = MemberId>) -> Self {
+        self.removed.extend(removed);
+        self
+    }
+
+    /// The members, ascending.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Voters and learners.
+    #[must_use]
+    pub fn conf_state(&self) -> eraftpb::ConfState {
+        let ids = |is_learner| {
+            let of_kind = self.members().filter(|m| m.is_learner == is_learner);
+            of_kind.map(|member| member.id.0).collect::<Vec<_>>()
+        };
+        eraftpb::ConfState::from((ids(false), ids(true)))
     }
 
     /// Applies one conf change, as etcd does.
     ///
     /// # Errors
     /// [`Error`] for anything that etcd does not write.
-    pub(crate) fn apply(
+    pub fn apply(
         &mut self,
         index: RaftIndex,
         change: &raftpb::ConfChange,
@@ -201,6 +238,25 @@ impl MemberChange {
     }
 }
 
+/// Can these be the voters and learners of an etcd cluster?
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check(group: &raftpb::ConfState) -> Result<(), &'static str> {
+    let mut seen = BTreeSet::new();
+    let all = group.voters.iter().chain(&group.learners);
+    let is_joint = !group.voters_outgoing.is_empty() || !group.learners_next.is_empty();
+    if group.voters.is_empty() {
+        Err("there is no voter")
+    } else if is_joint || group.auto_leave {
+        Err("they change in a way that etcd does not use")
+    } else if !all.into_iter().all(|id| *id != 0 && seen.insert(*id)) {
+        Err("one is there twice or has no id")
+    } else {
+        Ok(())
+    }
+}
+
 fn parse(index: RaftIndex, change: &raftpb::ConfChange) -> Result<Context, Error> {
     serde_json::from_slice(&change.context).map_err(|_| Error::Context { index })
 }
@@ -278,7 +334,10 @@ mod tests {
 
     #[test]
     fn what_etcd_refuses_does_nothing() {
-        let mut of = Membership::new([member(7, "http://a", false), member(8, "http://b", true)]);
+        let mut of = Membership::new(
+            [member(7, "http://a", false), member(8, "http://b", true)],
+            &eraftpb::ConfState::default(),
+        );
         apply(&mut of, 1, 8, "");
         for (r#type, id, context, why) in [
             (
@@ -342,6 +401,53 @@ mod tests {
                 change.for_raft().map(|change| change.get_change_type()),
                 raft
             );
+        }
+    }
+
+    #[test]
+    fn members_known_only_by_id_are_members() {
+        let group = eraftpb::ConfState {
+            voters: vec![7, 6],
+            learners: vec![8],
+            ..eraftpb::ConfState::default()
+        };
+        let mut of = Membership::new([member(7, "http://a", true)], &group);
+        assert_eq!(of.members[&MemberId(7)], member(7, "http://a", false));
+        assert!(of.members[&MemberId(8)].is_learner);
+        assert_eq!(
+            apply(&mut of, 0, 8, r#"{"id":8,"isPromote":true}"#),
+            MemberChange::Promoted(MemberId(8))
+        );
+        assert_eq!(apply(&mut of, 1, 6, ""), MemberChange::Removed(MemberId(6)));
+    }
+
+    #[test]
+    fn groups_that_raft_rs_would_choke_on_are_refused() {
+        let group = |voters: &[u64], learners: &[u64]| raftpb::ConfState {
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            ..raftpb::ConfState::default()
+        };
+        assert_eq!(check(&group(&[1, 2], &[3])), Ok(()));
+        for bad in [
+            group(&[], &[3]),
+            group(&[1, 1], &[3]),
+            group(&[1, 3], &[3]),
+            group(&[1, 0], &[3]),
+            raftpb::ConfState {
+                voters_outgoing: vec![1],
+                ..group(&[1], &[3])
+            },
+            raftpb::ConfState {
+                learners_next: vec![1],
+                ..group(&[1], &[3])
+            },
+            raftpb::ConfState {
+                auto_leave: true,
+                ..group(&[1], &[3])
+            },
+        ] {
+            assert!(check(&bad).is_err(), "{bad:?}");
         }
     }
 

@@ -11,10 +11,15 @@
 //!    ([`Node::handle_durable`]); that sets acknowledgements free.
 //! 4. After any error say nothing more to the primary. An answer could be a false promise.
 //!
-//! Deliberately absent: a clock tick, so it never campaigns; a vote, so it never elects; a
-//! snapshot, so a primary whose log no longer reaches back to us ends the stream with its remedy.
+//! A node whose log the primary's log no longer reaches back to ends with the snapshot that the
+//! leader sends ([`End::Snapshot`]). Once the standby holds the snapshot's state, a new node is cut
+//! there, and the learner around it begins with that snapshot ([`Learner::beginning_with`]).
+//!
+//! Deliberately absent: a clock tick, so it never campaigns; a vote, so it never elects.
 
+mod awaiting;
 mod convert;
+mod error;
 mod inlet;
 mod lag;
 mod log;
@@ -26,9 +31,10 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use convert::Error as ConvertError;
+pub use convert::{Error as ConvertError, conf_state_to_raft};
+pub use error::Error;
 pub use inlet::{Counts, Inlet};
 pub use log::Cut;
-pub use membership::{Error as MembershipError, MemberChange};
-pub use node::{Error, Event, Handout, Node, Taken};
+pub use membership::{Error as MembershipError, MemberChange, Membership};
+pub use node::{Event, Handout, Node, Offered, Taken};
 pub use run::{End, Learner, View};

@@ -10,6 +10,7 @@ use raft::eraftpb::{self, ConfState};
 use raft::{Config, RawNode};
 
 use super::convert::{self, kind};
+use super::error::Error;
 use super::log::{Cut, Log};
 use super::membership::{self, MemberChange, Membership};
 use crate::checkpoint::{Ack, AckGate};
@@ -17,54 +18,6 @@ use crate::entry::Committed;
 use crate::ids::{MemberId, RaftIndex, Term};
 use crate::pb::raftpb;
 use crate::peer::Member;
-
-/// Why the stream cannot go on. None of these is cured by trying again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The leader was once told that we hold more than we do now.
-    #[error(
-        "leader {leader} believes that this learner holds index {believed}, but it holds {last}: the \
-         standby was emptied or restored from a backup after that was acknowledged; remove this \
-         member from the primary, and add it again with `etcdctl member add --learner`"
-    )]
-    LeaderBelievesMore {
-        /// Who.
-        leader: MemberId,
-        /// The commit index in its heartbeat.
-        believed: RaftIndex,
-        /// The last index of our log.
-        last: RaftIndex,
-    },
-    /// The leader's history is not the one that the standby was made from.
-    #[error(
-        "leader {leader} has term {theirs} at index {index}, where this stream applied term {ours}: \
-         the primary was restored or rebuilt; start a new stream into an empty standby"
-    )]
-    HistoryConflict {
-        /// Who.
-        leader: MemberId,
-        /// Where.
-        index: RaftIndex,
-        /// The leader's term there.
-        theirs: Term,
-        /// The term of the entry that we hold as committed.
-        ours: Term,
-    },
-    /// A message that a learner cannot take.
-    #[error(transparent)]
-    Convert(#[from] convert::Error),
-    /// A conf change that cannot be understood.
-    #[error(transparent)]
-    Membership(#[from] membership::Error),
-    /// raft-rs refused.
-    #[error("raft refuses {what}: {why}")]
-    Raft {
-        /// What it was given.
-        what: String,
-        /// Its own words.
-        why: String,
-    },
-}
 
 /// What happens to a message that was no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +27,20 @@ pub enum Taken {
     /// Its term has passed; ignored.
     Stale,
     /// Its entries do not follow each other; ignored, as no etcd sends that.
+    Malformed,
+}
+
+/// What a snapshot means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// Our log covers it: once everything up to its index is durable, the leader has been told and
+    /// goes on from there. There is nothing to install.
+    Covered,
+    /// Our log ends before it. The node can go no further; one that is cut at the snapshot can.
+    Needed,
+    /// Its term has passed; ignored.
+    Stale,
+    /// It is no snapshot; ignored.
     Malformed,
 }
 
@@ -121,7 +88,9 @@ impl<T> std::fmt::Debug for Debugless<T> {
 impl Node {
     /// A learner whose log is cut at `cut`; everything up to there is durable in the standby.
     ///
-    /// `members`: the primary's members as of the cut, none when it begins with the cluster.
+    /// `members`: the primary's members as of the cut, as far as they are known; none when it
+    /// begins with the cluster. Of those that are only in the cut's voters and learners we do not
+    /// know the URLs, which matters only for conf changes that etcd refused because of them.
     ///
     /// # Errors
     /// [`Error::Raft`] if raft-rs refuses the configuration.
@@ -140,13 +109,14 @@ impl Node {
             ..Config::default()
         };
         let durable = cut.index;
+        let membership = Membership::new(members, &cut.members);
         let raw = RawNode::new(&config, Log::new(cut), &super::logger::logger())
             .map_err(|error| raft_error("its configuration", &error))?;
         Ok(Self {
             us,
             raw: Debugless(raw),
             gate: AckGate::new(durable),
-            membership: Membership::new(members),
+            membership,
             leader: None,
             leader_commit: durable,
             messages: VecDeque::new(),
@@ -211,8 +181,45 @@ impl Node {
             kind::APPEND => self.check_history(&message)?,
             other => return Err(convert::Error::MessageType(other).into()),
         }
-        let (from, term) = (MemberId(message.from), Term(message.term));
         self.leader_commit = self.leader_commit.max(RaftIndex(message.commit));
+        self.step(message)?;
+        Ok(Taken::Stepped)
+    }
+
+    /// Takes a snapshot's message, with or without the snapshot's data.
+    ///
+    /// A node that was made with its cut at the snapshot's index takes the same message again, and
+    /// tells the leader by it that everything up to there is durable.
+    ///
+    /// # Errors
+    /// Any [`Error`] ends the stream: nothing may be answered afterwards.
+    pub fn handle_snapshot(&mut self, message: raftpb::Message) -> Result<Offered, Error> {
+        if message.term < self.raw.0.raft.term {
+            return Ok(Offered::Stale);
+        }
+        let snapshot = message.snapshot.as_ref();
+        let Some(metadata) = snapshot.and_then(|snapshot| snapshot.metadata.as_ref()) else {
+            return Ok(Offered::Malformed);
+        };
+        let (index, term) = (RaftIndex(metadata.index), Term(metadata.term));
+        if message.r#type != kind::SNAPSHOT || term.0 > message.term {
+            return Ok(Offered::Malformed);
+        }
+        self.check_snapshot(MemberId(message.from), index, term)?;
+        if index > self.committed() {
+            let members = metadata.conf_state.clone().unwrap_or_default();
+            self.check_members(MemberId(message.from), index, &members)?;
+            if self.log().term_at(index) != Some(term) {
+                return Ok(Offered::Needed);
+            }
+        }
+        self.leader_commit = self.leader_commit.max(index);
+        self.step(message)?;
+        Ok(Offered::Covered)
+    }
+
+    fn step(&mut self, message: raftpb::Message) -> Result<(), Error> {
+        let (from, term) = (MemberId(message.from), Term(message.term));
         let raft_message = convert::to_raft(message)?;
         self.raw
             .0
@@ -222,8 +229,7 @@ impl Node {
             self.leader = Some((from, term));
             self.events.push_back(Event::Leader(from, term));
         }
-        self.drain_ready()?;
-        Ok(Taken::Stepped)
+        self.drain_ready()
     }
 
     /// The standby holds everything up to `index`: what was held back about it may be said now.
@@ -294,6 +300,46 @@ impl Node {
                     ours,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// A snapshot, too, must be of the history that we hold as committed: of the same term where
+    /// both have an entry, and of none before ours where it goes on.
+    fn check_snapshot(
+        &self,
+        leader: MemberId,
+        index: RaftIndex,
+        theirs: Term,
+    ) -> Result<(), Error> {
+        let at = index.min(self.committed());
+        let conflict = self.log().term_at(at).filter(|ours| {
+            let is_same_entry = at == index;
+            (is_same_entry && theirs != *ours) || theirs < *ours
+        });
+        match conflict {
+            None => Ok(()),
+            Some(ours) => Err(Error::HistoryConflict {
+                leader,
+                index: at,
+                theirs,
+                ours,
+            }),
+        }
+    }
+
+    /// raft-rs ends the process over members that it cannot make sense of.
+    fn check_members(
+        &self,
+        leader: MemberId,
+        index: RaftIndex,
+        members: &raftpb::ConfState,
+    ) -> Result<(), Error> {
+        if let Err(why) = membership::check(members) {
+            return Err(Error::SnapshotMembers { leader, index, why });
+        }
+        if !members.voters.contains(&self.us.0) && !members.learners.contains(&self.us.0) {
+            return Err(Error::SnapshotWithoutUs { leader, index });
         }
         Ok(())
     }

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::awaiting::{Asked, Awaiting};
+use super::error::Error;
 use super::inlet::Inlet;
 use super::lag::LagClock;
 use super::membership::MemberChange;
-use super::node::{Error, Event, Handout};
+use super::node::{Event, Handout, Offered};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::peer::{Inbound, Inbox, Transport};
+use crate::pb::raftpb::Message;
+use crate::peer::{Inbound, Inbox, Received, Transport};
 
 /// The learner with everything it talks to.
 #[derive(Debug)]
@@ -26,6 +29,12 @@ pub struct Learner {
     durable: watch::Receiver<RaftIndex>,
     view: watch::Sender<View>,
     lag: LagClock,
+    /// The snapshot to begin with.
+    first: Option<Received>,
+    /// A snapshot that our log covers, whose leader is answered when all of it is durable.
+    covered: Option<Received>,
+    /// Entries are of no use until a snapshot comes.
+    awaiting: Option<Awaiting>,
     /// Members whose appends we do not read now, and since when.
     detached: BTreeMap<MemberId, Instant>,
 }
@@ -71,20 +80,28 @@ pub enum End {
     /// raft cannot go on.
     #[error(transparent)]
     Raft(#[from] Error),
-    /// The leader's log no longer reaches back to where we are.
+    /// The leader's log no longer reaches back to where we are, and it has sent a snapshot.
+    /// Nothing is said to it until a new learner begins with that.
     #[error(
-        "leader {leader} offers a snapshot at index {index}, as its log no longer holds the entries \
-         behind {received}; this version cannot install snapshots: remove this member and start a \
-         new stream into an empty standby, on a primary whose log still begins at 1 (etcd 3.6 and \
-         later cut theirs for good after about 100 entries)"
+        "leader {} offers a snapshot at index {}, as its log no longer holds the entries behind \
+         {last}",
+        snapshot.from(),
+        snapshot.index()
     )]
-    SnapshotOffered {
-        /// Who.
-        leader: MemberId,
-        /// The snapshot's index.
-        index: RaftIndex,
+    Snapshot {
+        /// The snapshot; its leader waits for the answer.
+        snapshot: Received,
         /// Our last index.
-        received: RaftIndex,
+        last: RaftIndex,
+        /// What else comes from the primary, for the new learner. Until that runs, it drops raft's
+        /// messages. The rest is to be received from it: a removal, a newer snapshot.
+        inbox: Inbox,
+    },
+    /// A snapshot was awaited, and none will come: the leader's log begins with the cluster.
+    #[error("the leader sends its log from the beginning")]
+    Beginning {
+        /// What else comes from the primary.
+        inbox: Inbox,
     },
     /// The primary speaks of something that we do not know.
     #[error("member {from} sends something that this version does not know: {what}; upgrade")]
@@ -128,19 +145,48 @@ impl Learner {
             durable,
             view,
             lag,
+            first: None,
+            covered: None,
+            awaiting: None,
             detached: BTreeMap::new(),
         }
     }
 
-    /// Runs until it cannot go on; mutes the transport at every end but a stop.
+    /// Lets it take no entries, and end with the first snapshot, or with [`End::Beginning`].
+    #[must_use]
+    pub fn awaiting_snapshot(mut self) -> Self {
+        self.awaiting = Some(Awaiting::default());
+        self
+    }
+
+    /// Lets it begin with a snapshot, at whose index the node is cut: the leader is told that we
+    /// go on from there, and its request is answered. One that is newer than the node ends the
+    /// learner at once with [`End::Snapshot`].
+    #[must_use]
+    pub fn beginning_with(mut self, snapshot: Received) -> Self {
+        self.first = Some(snapshot);
+        self
+    }
+
+    /// Runs until it cannot go on; mutes the transport at every end but a stop and a snapshot.
     ///
     /// # Cancel safety
     /// Not cancel safe; use `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> End {
-        let end = loop {
-            match self.turn(&stop).await {
-                Ok(()) => {}
-                Err(end) => break end,
+        let end = match self.live(&stop).await {
+            Stop::End(end) => end,
+            Stop::Beginning => {
+                self.publish();
+                return End::Beginning { inbox: self.inbox };
+            }
+            Stop::Snapshot(snapshot) => {
+                self.inbox.drop_messages();
+                self.publish();
+                return End::Snapshot {
+                    snapshot,
+                    last: self.inlet.node.last_index(),
+                    inbox: self.inbox,
+                };
             }
         };
         if !matches!(end, End::Stopped) {
@@ -152,7 +198,32 @@ impl Learner {
         end
     }
 
-    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {
+    async fn live(&mut self, stop: &CancellationToken) -> Stop {
+        self.inbox.keep_messages();
+        // What the standby held before we began may be acknowledged as well.
+        self.transport
+            .set_acknowledgeable(self.inlet.node.durable());
+        if let Err(end) = self.begin() {
+            return end;
+        }
+        loop {
+            if let Err(end) = self.turn(stop).await {
+                return end;
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Stop> {
+        match self.first.take() {
+            None => Ok(()),
+            Some(snapshot) => {
+                self.take_snapshot(snapshot)?;
+                self.give_out(Instant::now())
+            }
+        }
+    }
+
+    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), Stop> {
         let timeout = self
             .inlet
             .poll_timeout()
@@ -164,7 +235,7 @@ impl Learner {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => return Err(End::Stopped),
+            () = stop.cancelled() => return Err(End::Stopped.into()),
             inbound = self.inbox.recv() => {
                 let mut next = Some(inbound.ok_or(End::Alone)?);
                 for _ in 0..MESSAGES_PER_TURN {
@@ -183,38 +254,85 @@ impl Learner {
         }
         let durable = *self.durable.borrow_and_update();
         if durable > self.inlet.node.durable() {
-            self.inlet.handle_durable(now, durable)?;
+            self.inlet.handle_durable(now, durable).map_err(End::from)?;
             self.transport.set_acknowledgeable(durable);
         }
-        self.inlet.handle_timeout(now)?;
+        self.inlet.handle_timeout(now).map_err(End::from)?;
         self.give_out(now)
     }
 
-    fn take_in(&mut self, inbound: Inbound) -> Result<(), End> {
+    fn take_in(&mut self, inbound: Inbound) -> Result<(), Stop> {
         match inbound {
             Inbound::Message { message, .. } => {
                 let now = Instant::now();
                 self.view.send_modify(|view| view.last_heard = Some(now));
-                Ok(self.inlet.handle_message(now, message)?)
+                let Some(message) = self.unless_awaiting(message)? else {
+                    return Ok(());
+                };
+                let taken = self.inlet.handle_message(now, message);
+                Ok(taken.map_err(End::from)?)
             }
-            Inbound::SnapshotOffered { from, index, .. } => Err(End::SnapshotOffered {
-                leader: from,
-                index,
-                received: self.inlet.node.last_index(),
-            }),
-            Inbound::Removed { by } => Err(End::Removed(format!("member {by} says so"))),
+            Inbound::Snapshot(snapshot) => self.take_snapshot(snapshot),
+            Inbound::Removed { by } => Err(End::Removed(format!("member {by} says so")).into()),
             Inbound::ClusterMismatch { at, theirs } => {
                 warn_of_another_cluster(at, theirs);
                 Ok(())
             }
-            Inbound::Unknown { from, what } => Err(End::Unknown { from, what }),
+            Inbound::Unknown { from, what } => Err(End::Unknown { from, what }.into()),
+        }
+    }
+
+    /// The message, if it is to be stepped.
+    fn unless_awaiting(&mut self, message: Message) -> Result<Option<Message>, Stop> {
+        let Some(awaiting) = &mut self.awaiting else {
+            return Ok(Some(message));
+        };
+        match awaiting.take(self.us, message) {
+            Asked::Step(message) => Ok(Some(message)),
+            Asked::Nothing => Ok(None),
+            Asked::Answer(answer) => {
+                // Refused if it went out a moment ago.
+                let _sent = self.transport.send(MemberId(answer.to), &answer);
+                Ok(None)
+            }
+            Asked::Beginning => Err(Stop::Beginning),
+        }
+    }
+
+    fn take_snapshot(&mut self, snapshot: Received) -> Result<(), Stop> {
+        if self.awaiting.is_some() {
+            return Err(Stop::Snapshot(snapshot));
+        }
+        let message = snapshot.message().clone();
+        match self.inlet.handle_snapshot(message).map_err(End::from)? {
+            Offered::Covered => self.covered = Some(snapshot),
+            Offered::Needed => return Err(Stop::Snapshot(snapshot)),
+            Offered::Stale | Offered::Malformed => {
+                let (from, index) = (snapshot.from(), snapshot.index());
+                tracing::info!(member = %from, %index, "a snapshot is of no use");
+            }
+        }
+        Ok(())
+    }
+
+    /// A leader whose snapshot our log covers waits until all of it is durable: told earlier, it
+    /// would go on from the durable index, which its log no longer reaches back to, and send the
+    /// snapshot again.
+    fn answer_covered(&mut self) {
+        let durable = self.inlet.node.durable();
+        let covered = self.covered.take_if(|snapshot| snapshot.index() <= durable);
+        if let Some(snapshot) = covered {
+            let (from, index) = (snapshot.from(), snapshot.index());
+            tracing::info!(member = %from, %index, "going on from a snapshot's index");
+            snapshot.installed();
         }
     }
 
     /// Everything that the node has to give, in the order that makes it safe: answers speak only of
     /// what is durable, so they need not wait for the entries.
-    fn give_out(&mut self, now: Instant) -> Result<(), End> {
+    fn give_out(&mut self, now: Instant) -> Result<(), Stop> {
         self.say(now);
+        self.answer_covered();
         let handouts: Vec<_> = std::iter::from_fn(|| self.inlet.node.poll_handout()).collect();
         if !handouts.is_empty() {
             self.handouts.send(handouts).map_err(|_| End::Alone)?;
@@ -226,7 +344,7 @@ impl Learner {
         self.lag.note(now, self.inlet.node.leader_commit());
         self.lag.release(self.inlet.node.durable());
         self.publish();
-        removed.map_or(Ok(()), |why| Err(End::Removed(why)))
+        removed.map_or(Ok(()), |why| Err(End::Removed(why).into()))
     }
 
     fn say(&mut self, now: Instant) {
@@ -293,6 +411,21 @@ impl Learner {
             view.held_bytes = self.inlet.held_bytes();
             view.counts = self.inlet.counts();
         });
+    }
+}
+
+/// Why the learner runs no further.
+enum Stop {
+    End(End),
+    /// [`End::Snapshot`], which takes the inbox along.
+    Snapshot(Received),
+    /// [`End::Beginning`], likewise.
+    Beginning,
+}
+
+impl From<End> for Stop {
+    fn from(end: End) -> Self {
+        Self::End(end)
     }
 }
 

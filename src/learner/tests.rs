@@ -336,3 +336,214 @@ fn an_entry_type_that_etcd_never_writes_ends_the_stream() {
         }))
     );
 }
+
+fn group(voters: &[u64], learners: &[u64]) -> raftpb::ConfState {
+    raftpb::ConfState {
+        voters: voters.to_vec(),
+        learners: learners.to_vec(),
+        ..raftpb::ConfState::default()
+    }
+}
+
+fn snapshot(
+    from: u64,
+    term: u64,
+    at: (u64, u64),
+    conf_state: raftpb::ConfState,
+) -> raftpb::Message {
+    raftpb::Message {
+        r#type: kind::SNAPSHOT,
+        to: US.0,
+        from,
+        term,
+        snapshot: Some(raftpb::Snapshot {
+            data: Bytes::from_static(b"{}"),
+            metadata: Some(raftpb::SnapshotMetadata {
+                conf_state: Some(conf_state),
+                index: at.0,
+                term: at.1,
+            }),
+        }),
+        ..raftpb::Message::default()
+    }
+}
+
+fn node_at(index: u64, term: u64) -> Node {
+    let cut = Cut {
+        index: RaftIndex(index),
+        term: Term(term),
+        members: conf_state_to_raft(&group(&[LEADER, OTHER], &[US.0])),
+    };
+    Node::new(US, cut, []).unwrap()
+}
+
+#[test]
+fn a_snapshot_beyond_our_log_is_needed_and_changes_nothing() {
+    let mut node = node();
+    step(&mut node, append(LEADER, 2, (0, 0), bootstrap(), 3));
+    let message = snapshot(LEADER, 4, (285, 4), group(&[LEADER], &[US.0]));
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Needed));
+    assert_eq!(sent(&mut node), []);
+    assert_eq!(
+        (node.last_index(), node.committed(), node.leader().1),
+        (RaftIndex(3), RaftIndex(3), Term(2))
+    );
+    // It still does what it did before.
+    assert_eq!(handed_out(&mut node), [1, 2, 3]);
+    node.handle_durable(RaftIndex(3));
+    assert_eq!(sent(&mut node), [ack(LEADER, 2, 3)]);
+}
+
+#[test]
+fn a_node_cut_at_a_snapshot_tells_the_leader_by_its_message() {
+    let mut node = node_at(285, 4);
+    let message = snapshot(LEADER, 5, (285, 4), group(&[LEADER, OTHER], &[US.0]));
+    assert_eq!(node.handle_snapshot(message.clone()), Ok(Offered::Covered));
+    assert_eq!(sent(&mut node), [ack(LEADER, 5, 285)]);
+    assert_eq!(node.leader(), (Some(MemberId(LEADER)), Term(5)));
+    // Once more does no harm.
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Covered));
+    assert_eq!(sent(&mut node), [ack(LEADER, 5, 285)]);
+    let rest = append(LEADER, 5, (285, 4), vec![data(5, 286), data(5, 287)], 287);
+    assert_eq!(step(&mut node, rest), [ack(LEADER, 5, 285)]);
+    assert_eq!(handed_out(&mut node), [286, 287]);
+    node.handle_durable(RaftIndex(287));
+    assert_eq!(sent(&mut node), [ack(LEADER, 5, 287)]);
+}
+
+#[test]
+fn a_snapshot_below_the_durable_index_is_answered_with_that() {
+    let mut node = node_at(300, 4);
+    let members = || group(&[LEADER, OTHER], &[US.0]);
+    for (at, acked) in [((300, 4), 300), ((299, 4), 300), ((1, 1), 300)] {
+        let message = snapshot(LEADER, 5, at, members());
+        assert_eq!(node.handle_snapshot(message), Ok(Offered::Covered));
+        assert_eq!(sent(&mut node), [ack(LEADER, 5, acked)]);
+    }
+    // Not even that we are missing in it matters then.
+    let old = snapshot(LEADER, 5, (200, 3), group(&[LEADER], &[]));
+    assert_eq!(node.handle_snapshot(old), Ok(Offered::Covered));
+    let next = snapshot(LEADER, 5, (301, 4), members());
+    assert_eq!(node.handle_snapshot(next), Ok(Offered::Needed));
+}
+
+#[test]
+fn a_snapshot_between_durable_and_received_is_covered_by_our_log() {
+    let mut node = node_at(100, 4);
+    let entries = (101..=110).map(|index| data(4, index)).collect();
+    step(&mut node, append(LEADER, 4, (100, 4), entries, 105));
+    assert_eq!(handed_out(&mut node), [101, 102, 103, 104, 105]);
+    let members = || group(&[LEADER, OTHER], &[US.0]);
+    // Committed here, not durable.
+    let message = snapshot(LEADER, 4, (103, 4), members());
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Covered));
+    assert_eq!(sent(&mut node), [ack(LEADER, 4, 100)]);
+    // Received, and by the snapshot known to be committed.
+    let message = snapshot(LEADER, 4, (108, 4), members());
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Covered));
+    assert_eq!(sent(&mut node), [ack(LEADER, 4, 100)]);
+    assert_eq!(handed_out(&mut node), [106, 107, 108]);
+    assert_eq!(node.leader_commit(), RaftIndex(108));
+    node.handle_durable(RaftIndex(108));
+    assert_eq!(sent(&mut node), [ack(LEADER, 4, 108)]);
+    // Another entry than ours, which was never committed: ours is of no use.
+    let message = snapshot(OTHER, 6, (110, 5), members());
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Needed));
+    // And that is what follows the last one.
+    let message = snapshot(LEADER, 6, (111, 4), members());
+    assert_eq!(node.handle_snapshot(message), Ok(Offered::Needed));
+}
+
+#[test]
+fn a_snapshot_of_another_history_ends_the_stream() {
+    for (at, conflict) in [((300, 3), 300), ((300, 5), 300), ((400, 3), 300)] {
+        let mut node = node_at(300, 4);
+        let message = snapshot(LEADER, 5, at, group(&[LEADER], &[US.0]));
+        let error = node.handle_snapshot(message).unwrap_err();
+        assert_eq!(
+            error,
+            Error::HistoryConflict {
+                leader: MemberId(LEADER),
+                index: RaftIndex(conflict),
+                theirs: Term(at.1),
+                ours: Term(4)
+            }
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_group_without_us_or_of_no_group_ends_the_stream() {
+    let offer = |conf_state| {
+        let mut node = node_at(300, 4);
+        let error = node.handle_snapshot(snapshot(LEADER, 5, (400, 4), conf_state));
+        assert_eq!(sent(&mut node), []);
+        error
+    };
+    let (leader, index) = (MemberId(LEADER), RaftIndex(400));
+    let without = offer(group(&[LEADER, OTHER], &[7])).unwrap_err();
+    assert_eq!(without, Error::SnapshotWithoutUs { leader, index });
+    assert!(without.to_string().contains("etcdctl member add --learner"));
+    for bad in [
+        group(&[], &[US.0]),
+        group(&[LEADER, LEADER], &[US.0]),
+        group(&[LEADER, US.0], &[US.0]),
+        group(&[LEADER, 0], &[US.0]),
+    ] {
+        let error = offer(bad).unwrap_err();
+        assert!(matches!(error, Error::SnapshotMembers { .. }), "{error}");
+    }
+    // A voter against our will is in the group as well.
+    let promoted = offer(group(&[LEADER, US.0], &[]));
+    assert_eq!(promoted, Ok(Offered::Needed));
+}
+
+#[test]
+fn a_stale_or_malformed_snapshot_is_ignored() {
+    let mut node = node_at(300, 4);
+    step(&mut node, heartbeat(LEADER, 6, 0));
+    let members = || group(&[LEADER], &[US.0]);
+    let stale = snapshot(OTHER, 5, (400, 4), members());
+    assert_eq!(node.handle_snapshot(stale), Ok(Offered::Stale));
+    let none = raftpb::Message {
+        snapshot: None,
+        ..snapshot(LEADER, 6, (400, 4), members())
+    };
+    let bare = raftpb::Message {
+        snapshot: Some(raftpb::Snapshot::default()),
+        ..none.clone()
+    };
+    let append = raftpb::Message {
+        r#type: kind::APPEND,
+        ..snapshot(LEADER, 6, (400, 4), members())
+    };
+    let future = snapshot(LEADER, 6, (400, 7), members());
+    for message in [none, bare, append, future] {
+        assert_eq!(node.handle_snapshot(message), Ok(Offered::Malformed));
+    }
+    assert_eq!(sent(&mut node), []);
+}
+
+#[test]
+fn members_of_a_cut_are_followed_without_their_urls() {
+    let mut node = node_at(100, 4);
+    let promote = r#"{"id":9,"peerURLs":null,"isPromote":true}"#;
+    let entries = vec![
+        conf_change(4, 101, 0, US.0, promote),
+        conf_change(4, 102, 1, OTHER, ""),
+        conf_change(4, 103, 1, US.0, ""),
+    ];
+    step(&mut node, append(LEADER, 4, (100, 4), entries, 103));
+    let events: Vec<_> = std::iter::from_fn(|| node.poll_event()).skip(1).collect();
+    assert_eq!(
+        events,
+        [
+            Event::Members(RaftIndex(101), MemberChange::Promoted(US)),
+            Event::Members(RaftIndex(102), MemberChange::Removed(MemberId(OTHER))),
+            Event::Members(RaftIndex(103), MemberChange::Removed(US)),
+        ]
+    );
+    let last = std::iter::from_fn(|| node.poll_handout()).last().unwrap();
+    let members = last.members.unwrap();
+    assert_eq!((members.voters, members.learners), (vec![LEADER], vec![]));
+}

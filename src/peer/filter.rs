@@ -83,6 +83,12 @@ pub enum Refused {
     /// We are silent on purpose.
     #[error("answers are muted")]
     Muted,
+    /// We are silent towards this member for a while: it could not hand its snapshot over.
+    #[error("answers to member {to} wait until it may send its snapshot again")]
+    Paused {
+        /// The receiver.
+        to: MemberId,
+    },
     /// We do not know yet who we are.
     #[error("not joined yet")]
     NotJoined,
@@ -155,11 +161,17 @@ impl Filter {
         self.members.entry(peer).or_default().note(kind, message);
     }
 
+    /// The highest term that a leader told us.
+    #[must_use]
+    pub fn highest_term(&self) -> Term {
+        self.highest_term
+    }
+
     /// May this message leave for `to`, at this time?
     ///
     /// # Errors
-    /// [`Refused`], except for the variants that the transport adds: muted, not joined, unknown
-    /// member, queue full.
+    /// [`Refused`], except for the variants that the transport adds: muted, paused, not joined,
+    /// unknown member, queue full.
     pub fn check(&mut self, now: Instant, to: MemberId, message: &Message) -> Result<(), Refused> {
         if message.from != self.us.0 || message.to != to.0 {
             return Err(Refused::Address);
@@ -253,11 +265,13 @@ impl Heard {
         }
         if message.term == self.term {
             let last = message.entries.last().map_or(message.index, |e| e.index);
-            // A heartbeat's `index` is not in use; its commit is in the sender's log.
-            let shown = if kind == MessageKind::Heartbeat {
-                message.commit
-            } else {
-                last.max(message.commit)
+            let snapshot = message.snapshot.as_ref().and_then(|s| s.metadata.as_ref());
+            // A heartbeat's `index` is not in use; its commit is in the sender's log, as is all
+            // that its snapshot covers.
+            let shown = match (kind, snapshot) {
+                (MessageKind::Snap, Some(snapshot)) => snapshot.index,
+                (MessageKind::Snap | MessageKind::Heartbeat, _) => message.commit,
+                _ => last.max(message.commit),
             };
             self.last_index = self.last_index.max(shown);
         }

@@ -4,19 +4,23 @@
 //! the queue to the learner has a limit in bytes and one in messages, and what exceeds them is
 //! dropped; for MsgApps the farthest dropped one is remembered, to be told to the leader once.
 //! What must not be lost (removal, an unknown field, a snapshot) has a small queue of its own.
+//! While a snapshot is installed there is no learner, and messages are dropped as they come.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use super::codec::message_cost_bytes;
 use super::kind::MessageKind;
+use super::snapshot::Received;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::pb::raftpb::{ConfState, Message};
+use crate::pb::raftpb::Message;
 
 /// Something from the primary that concerns the learner.
-#[derive(Clone, Debug, PartialEq)]
+// Nearly all are messages: boxing them would save nothing.
+#[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Inbound {
     /// A raft message to be stepped.
     Message {
@@ -25,21 +29,8 @@ pub enum Inbound {
         /// The message: MsgApp, MsgHeartbeat or MsgReadIndexResp, addressed to us.
         message: Message,
     },
-    /// A leader sends us a snapshot, which this version cannot install. The request is held
-    /// until answers have been muted for a while ([`super::Transport::set_muted`]); the learner
-    /// must mute them, or it is held for ever.
-    SnapshotOffered {
-        /// The leader.
-        from: MemberId,
-        /// Its term.
-        term: Term,
-        /// Index of the last entry that the snapshot covers.
-        index: RaftIndex,
-        /// Term of that entry.
-        snapshot_term: Term,
-        /// Membership of the raft group as of the snapshot.
-        conf_state: ConfState,
-    },
+    /// A leader has sent us a snapshot, and waits for the answer.
+    Snapshot(Received),
     /// A member of our cluster says that we were removed. Final.
     Removed {
         /// The member that said so.
@@ -127,6 +118,21 @@ impl Inbox {
         self.shared.lock().take()
     }
 
+    /// From now on messages are dropped, until [`Inbox::keep_messages`]; raft sends again what
+    /// matters. Everything else still comes, so somebody should go on receiving.
+    pub fn drop_messages(&mut self) {
+        self.shared.is_unread.store(true, Ordering::Relaxed);
+        while let Ok(queued) = self.messages.try_recv() {
+            self.take(queued);
+        }
+        self.shared.lock().take();
+    }
+
+    /// Messages come again.
+    pub fn keep_messages(&mut self) {
+        self.shared.is_unread.store(false, Ordering::Relaxed);
+    }
+
     fn take(&self, queued: Queued) -> Inbound {
         self.shared
             .bytes
@@ -157,6 +163,8 @@ struct Queued {
 #[derive(Debug, Default)]
 struct Ledger {
     bytes: AtomicUsize,
+    /// Messages are dropped as they come.
+    is_unread: AtomicBool,
     dropped: Mutex<Option<DroppedAppend>>,
 }
 
@@ -166,9 +174,14 @@ impl Ledger {
     }
 }
 
-/// The message did not fit.
+/// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OverBudget;
+pub(super) enum NotTaken {
+    /// It did not fit.
+    OverBudget,
+    /// Nobody reads messages now.
+    Unread,
+}
 
 /// Things that must not be lost and wait for the learner; a few hundred bytes each.
 const EVENTS_MAX: usize = 64;
@@ -195,7 +208,10 @@ pub(super) fn inbox(bytes_max: usize, messages_max: usize) -> (Outlet, Inbox) {
 
 impl Outlet {
     /// Queues a message, or drops it; never waits.
-    pub(super) fn offer(&self, from: MemberId, message: Message) -> Result<(), OverBudget> {
+    pub(super) fn offer(&self, from: MemberId, message: Message) -> Result<(), NotTaken> {
+        if self.shared.is_unread.load(Ordering::Relaxed) {
+            return Err(NotTaken::Unread);
+        }
         let cost_bytes = message_cost_bytes(&message);
         let before = self.shared.bytes.fetch_add(cost_bytes, Ordering::Relaxed);
         if before > 0 && before.saturating_add(cost_bytes) > self.bytes_max {
@@ -225,7 +241,7 @@ impl Outlet {
         from: MemberId,
         message: &Message,
         cost_bytes: usize,
-    ) -> Result<(), OverBudget> {
+    ) -> Result<(), NotTaken> {
         self.shared.bytes.fetch_sub(cost_bytes, Ordering::Relaxed);
         if message.r#type == MessageKind::App.number() {
             let last = message.entries.last();
@@ -242,12 +258,13 @@ impl Outlet {
                 *farthest = Some(dropped);
             }
         }
-        Err(OverBudget)
+        Err(NotTaken::OverBudget)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::NotTaken::OverBudget;
     use super::*;
     use crate::pb::raftpb::Entry;
     use bytes::Bytes;
@@ -309,6 +326,28 @@ mod tests {
         assert_eq!(outlet.offer(LEADER, append(10, 0)), Ok(()));
         assert_eq!(outlet.offer(LEADER, append(11, 0)), Ok(()));
         assert_eq!(outlet.offer(LEADER, append(12, 0)), Err(OverBudget));
+    }
+
+    #[tokio::test]
+    async fn while_nobody_reads_messages_the_rest_still_comes() {
+        let (outlet, mut inbox) = inbox(100, 10);
+        assert_eq!(outlet.offer(LEADER, append(10, 1000)), Ok(()));
+        assert_eq!(outlet.offer(LEADER, append(11, 1000)), Err(OverBudget));
+        inbox.drop_messages();
+        assert_eq!(inbox.take_dropped(), None);
+        assert_eq!(inbox.shared.bytes.load(Ordering::Relaxed), 0);
+        for index in 0..100 {
+            assert_eq!(
+                outlet.offer(LEADER, append(index, 1000)),
+                Err(NotTaken::Unread)
+            );
+        }
+        outlet.report(Inbound::Removed { by: LEADER }).await;
+        assert_eq!(inbox.recv().await, Some(Inbound::Removed { by: LEADER }));
+        assert_eq!(inbox.try_recv(), None);
+        inbox.keep_messages();
+        assert_eq!(outlet.offer(LEADER, append(12, 0)), Ok(()));
+        assert_eq!(index(inbox.try_recv()), Some(12));
     }
 
     #[tokio::test]

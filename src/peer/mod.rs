@@ -13,8 +13,8 @@
 //! process. So what leaves passes two narrow places: [`filter`] for messages, `answer` for
 //! status codes. Both are closed sets; each rule has a test in `tests/peer`.
 //!
-//! Deliberately absent: any connection pool, TLS (see [`net`] for its seam), installing snapshots
-//! (`offered` holds them off), `X-PeerURLs`, and everything that would propose an entry.
+//! Deliberately absent: any connection pool, TLS (see [`net`] for its seam), looking into the
+//! databases that `snapshot` spools, `X-PeerURLs`, and everything that would propose an entry.
 //!
 //! # Source
 //! etcd 3.4 to 3.7 `server/etcdserver/api/rafthttp`.
@@ -33,16 +33,17 @@ pub mod kind;
 mod listen;
 pub mod members;
 pub mod net;
-mod offered;
 mod poll;
 mod post;
 pub mod reorder;
 mod routes;
 mod serve;
 mod shared;
+pub mod snapshot;
 pub mod stats;
 pub mod version;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub use handshake::Identity;
 pub use inbox::{DroppedAppend, Inbound, Inbox};
 pub use members::Member;
 use shared::{Roster, Shared, StreamKind};
+pub use snapshot::Received;
 pub use stats::Stats;
 
 use crate::ids::{MemberId, RaftIndex};
@@ -66,7 +68,7 @@ use net::Security;
 use version::Versions;
 
 /// What can be chosen about the transport. The defaults suit etcd's own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// How connections are protected.
     pub security: Security,
@@ -93,6 +95,21 @@ pub struct Config {
     /// How long answers must have been muted before a snapshot is cut off. More than the
     /// members' election timeout.
     pub hold_after_mute: Duration,
+    /// Folder for databases that leaders send, a file for each until it is installed. Nobody else
+    /// may use it. Without one, every snapshot fails.
+    pub spool: Option<PathBuf>,
+    /// What a snapshot must leave free on the spool's disk, in bytes.
+    pub spool_free_bytes_min: u64,
+    /// Largest database that is taken, in bytes.
+    pub snapshot_bytes_max: u64,
+    /// A transfer that brings next to nothing for so long has failed. A leader may be slow in
+    /// reading its own disk.
+    pub snapshot_silence: Duration,
+    /// How long nothing is said to a leader after its snapshot failed: at first, and doubled each
+    /// time up to [`Config::snapshot_retry_max`]. More than `hold_after_mute`.
+    pub snapshot_retry_min: Duration,
+    /// See [`Config::snapshot_retry_min`].
+    pub snapshot_retry_max: Duration,
 }
 
 impl Default for Config {
@@ -109,6 +126,12 @@ impl Default for Config {
             answer_timeout: Duration::from_secs(5),
             poll_interval: Duration::from_secs(2),
             hold_after_mute: Duration::from_secs(3),
+            spool: None,
+            spool_free_bytes_min: 256 << 20,
+            snapshot_bytes_max: 64 << 30,
+            snapshot_silence: Duration::from_secs(30),
+            snapshot_retry_min: Duration::from_secs(5),
+            snapshot_retry_max: Duration::from_secs(60),
         }
     }
 }
@@ -157,6 +180,7 @@ impl Transport {
     /// # Cancel safety
     /// To be ended by `ended`, and awaited: tasks would go on for a moment if it were dropped.
     pub async fn run(&self, listener: TcpListener, ended: CancellationToken) {
+        snapshot::clear_spool(&self.shared).await;
         let tasks = TaskTracker::new();
         let shared = || Arc::clone(&self.shared);
         tasks.spawn(listen::run(
@@ -275,7 +299,7 @@ impl Transport {
     }
 
     /// Falls silent towards all members, or speaks again. While muted, nothing is sent at all, and
-    /// held snapshots are cut after [`Config::hold_after_mute`].
+    /// snapshots that come are cut, unread, after [`Config::hold_after_mute`].
     pub fn set_muted(&self, is_muted: bool) {
         self.shared.muted_since.send_if_modified(|since| {
             let changes = since.is_some() != is_muted;
@@ -298,6 +322,12 @@ impl Transport {
     /// [`Refused`]: it must not leave, or cannot right now.
     pub fn send(&self, to: MemberId, message: &Message) -> Result<(), Refused> {
         self.shared.send(to, message)
+    }
+
+    /// The latest snapshot that a leader sends or has sent, as it goes on; none before the first.
+    #[must_use]
+    pub fn snapshot_progress(&self) -> watch::Receiver<Option<snapshot::Progress>> {
+        self.shared.transfers.progress()
     }
 
     /// The counters.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /raft/stream/{msgapp,message}/{id}` | an endless body ([`super::serve`]) |
 //! | `POST /raft` | 204 once the message is queued or dropped |
-//! | `POST /raft/snapshot` | held, then cut ([`super::offered`]) |
+//! | `POST /raft/snapshot` | 204 once it is installed, else cut ([`super::snapshot`]) |
 //! | `GET /raft/probing` | `{"OK":true,"Now":..}` |
 //! | `GET /version` | the smallest version of the voters, from memory |
 //! | `GET /members` | the member list while it is fresh, else an error that is no JSON |
@@ -30,9 +30,9 @@ use super::body::{self, BodyError};
 use super::codec;
 use super::handshake::{self, Identity, texts};
 use super::members::member_json;
-use super::offered;
 use super::serve::{ReplyBody, ServedStream};
 use super::shared::{Shared, StreamKind};
+use super::snapshot;
 use super::stats::Channel;
 use super::version::Version;
 use crate::ids::MemberId;
@@ -175,8 +175,8 @@ async fn post_snapshot(shared: &Arc<Shared>, request: Request<Incoming>) -> Resu
             let Some(link) = shared.link(from) else {
                 return Ok(Answer::text(Status::NotFound, texts::SENDER_NOT_FOUND).with(headers));
             };
-            let refused = offered::take(shared, request.into_body(), identity, &link).await?;
-            Ok(refused.with(headers))
+            let answer = snapshot::take(shared, request.into_body(), identity, &link).await?;
+            Ok(answer.with(headers))
         }
         Err(refused) => Ok(*refused),
     }

@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::codec::{self, Frame};
 use super::filter::{Filter, Refused};
 use super::handshake::Identity;
-use super::inbox::{Inbound, Outlet};
+use super::inbox::{Inbound, NotTaken, Outlet};
 use super::intake::{self, Verdict};
 use super::kind::MessageKind;
 use super::net::{Target, UrlError};
+use super::snapshot::Transfers;
+use super::snapshot::retry::Retry;
 use super::stats::Stats;
 use super::version::{Version, Versions};
 use super::{Config, Member};
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) stats: Stats,
     pub(super) outlet: Outlet,
+    /// Snapshots that come in.
+    pub(super) transfers: Transfers,
     pub(super) identity: watch::Sender<Option<Identity>>,
     pub(super) roster: watch::Sender<Roster>,
     pub(super) versions: watch::Sender<Option<Versions>>,
@@ -85,6 +89,7 @@ impl Shared {
             config,
             stats: Stats::default(),
             outlet,
+            transfers: Transfers::default(),
             identity: watch::Sender::new(None),
             roster: watch::Sender::default(),
             versions: watch::Sender::new(None),
@@ -151,11 +156,22 @@ impl Shared {
                 return;
             }
         };
-        self.filter().note_received(peer, kind, &message);
+        self.note_received(peer, kind, &message);
         match self.outlet.offer(peer, message) {
             Ok(()) => self.stats.count_delivered(kind),
-            Err(_) => self.stats.dropped_over_budget.increment(),
+            Err(NotTaken::OverBudget) => self.stats.dropped_over_budget.increment(),
+            Err(NotTaken::Unread) => self.stats.dropped_unread.increment(),
         }
+    }
+
+    /// Notes what a member has shown by a message that is for us.
+    pub(super) fn note_received(&self, peer: MemberId, kind: MessageKind, message: &Message) {
+        let highest = {
+            let mut filter = self.filter();
+            filter.note_received(peer, kind, message);
+            filter.highest_term()
+        };
+        self.transfers.note_term(highest);
     }
 
     /// The same for a frame of a stream.
@@ -200,6 +216,9 @@ impl Shared {
             return Err(Refused::Muted);
         }
         let link = self.link(to).ok_or(Refused::UnknownMember { to })?;
+        if link.retry().pause(std::time::Instant::now()).is_some() {
+            return Err(Refused::Paused { to });
+        }
         self.filter()
             .check(std::time::Instant::now(), to, message)?;
         link.send(message).ok_or(Refused::QueueFull { to })
@@ -221,8 +240,9 @@ pub(super) struct Link {
     pub(super) ended: CancellationToken,
     /// Its tasks run.
     pub(super) started: AtomicBool,
-    /// Snapshot requests of the member that are held.
-    pub(super) holds: AtomicUsize,
+    /// Snapshot requests of the member that are under way.
+    pub(super) snapshots: AtomicUsize,
+    retry: Mutex<Retry>,
     /// Streams that we dialled and that are up: msgapp, message.
     dialled: [AtomicBool; 2],
     served: [Slot; 2],
@@ -262,7 +282,8 @@ impl Link {
             id,
             ended: CancellationToken::new(),
             started: AtomicBool::new(false),
-            holds: AtomicUsize::new(0),
+            snapshots: AtomicUsize::new(0),
+            retry: Mutex::default(),
             dialled: Default::default(),
             served: Default::default(),
             posts,
@@ -284,6 +305,11 @@ impl Link {
             generation: slot.0,
             queue,
         }
+    }
+
+    /// When the member may send a snapshot again.
+    pub(super) fn retry(&self) -> MutexGuard<'_, Retry> {
+        lock(&self.retry)
     }
 
     /// Is there a stream of this kind that the member dialled?

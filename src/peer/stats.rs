@@ -76,6 +76,8 @@ pub struct Stats {
     pub dropped_malformed: Counter,
     /// Messages dropped: the inbox was at its limit.
     pub dropped_over_budget: Counter,
+    /// Messages dropped: nobody reads them while a snapshot is installed.
+    pub dropped_unread: Counter,
     /// Outgoing messages that the filter refused, or for which there was no room.
     pub refused: Counter,
     /// Rejections among the messages sent.
@@ -94,6 +96,16 @@ pub struct Stats {
     pub connections: Counter,
     /// Connections closed at once because there were too many.
     pub connections_refused: Counter,
+    /// Snapshots whose transfer began.
+    pub snapshots_begun: Counter,
+    /// Snapshots received to their end.
+    pub snapshots_received: Counter,
+    /// Snapshots that the leader was told are installed.
+    pub snapshots_installed: Counter,
+    /// Snapshots that were not received to their end, or not installed.
+    pub snapshots_failed: Counter,
+    /// Snapshots whose leader went away, or sent another one, before there was an answer.
+    pub snapshots_over: Counter,
     /// Answers of ours whose status was not one of the fixed set, and was replaced. Always 0.
     pub answers_replaced: Counter,
 }

@@ -222,17 +222,17 @@ fn a_batch_that_was_too_large_comes_back_in_halves() {
     let Ok(Polled::Batch(whole)) = pipeline.poll() else {
         panic!("no batch")
     };
-    assert!(pipeline.give_back(whole));
+    assert!(pipeline.give_back(*whole));
     assert_eq!(batch(&mut pipeline).0, [1]);
     let Ok(Polled::Batch(rest)) = pipeline.poll() else {
         panic!("no batch")
     };
-    assert!(pipeline.give_back(rest));
+    assert!(pipeline.give_back(*rest));
     assert_eq!(batch(&mut pipeline).0, [2]);
     let Ok(Polled::Batch(single)) = pipeline.poll() else {
         panic!("no batch")
     };
-    assert!(!pipeline.give_back(single), "one entry cannot be parted");
+    assert!(!pipeline.give_back(*single), "one entry cannot be parted");
 }
 
 #[test]

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use raft::eraftpb::ConfState;
 
 use crate::ids::{LeaseId, RaftIndex, Revision, Term};
+use crate::ledger::Journal;
 use crate::range::KeyRange;
 use crate::range_set::RangeSet;
-use crate::resolve::{Changes, Put, Value};
+use crate::resolve::{AuthChange, Changes, Delta, LeaseChange, Put, Value};
 
 /// What one entry adds to a batch: its position, and the part of its effect that is replicated.
 #[derive(Clone, Debug)]
@@ -25,6 +26,12 @@ pub struct Unit {
     pub members: Option<ConfState>,
     /// What it did to keys.
     pub changes: Changes,
+    /// What it did to a lease.
+    pub lease: Option<LeaseChange>,
+    /// What it did to users and roles.
+    pub auth: Vec<AuthChange>,
+    /// What it changed in the primary's state, for the ledger.
+    pub delta: Delta,
 }
 
 /// One operation of a batch on the standby.
@@ -43,11 +50,13 @@ pub struct Batch {
     units: Vec<Unit>,
     puts: BTreeMap<Bytes, (Value, LeaseId)>,
     deletes: RangeSet,
+    journal: Journal,
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value.
-const OP_OVERHEAD_BYTES: usize = 24;
+/// What each operation costs in a request beside its key and value, and its line in the journal
+/// beside the key.
+const OP_OVERHEAD_BYTES: usize = 24 + 40;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -66,6 +75,12 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What the entries changed in the primary's state, as one.
+    #[must_use]
+    pub fn delta(&self) -> Delta {
+        self.journal.delta()
     }
 
     /// The operations.
@@ -116,6 +131,7 @@ impl Batch {
         for put in &unit.changes.puts {
             self.put(put);
         }
+        self.journal.add(&unit.delta);
         self.units.push(unit);
     }
 
@@ -188,9 +204,9 @@ fn put_bytes(key: &Bytes, value: &Value) -> usize {
         Value::Given(value) => value.len(),
         Value::Kept => 0,
     };
-    OP_OVERHEAD_BYTES + key.len() + value_bytes
+    OP_OVERHEAD_BYTES + 2 * key.len() + value_bytes
 }
 
 fn delete_bytes(range: &KeyRange) -> usize {
-    OP_OVERHEAD_BYTES + range.start().len() + range.end().map_or(1, Bytes::len)
+    OP_OVERHEAD_BYTES + 2 * (range.start().len() + range.end().map_or(1, Bytes::len))
 }

@@ -12,10 +12,9 @@ mod batch;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
-pub use nest::{Nested, capacity, nest};
+pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
-use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::Changes;
 
@@ -60,10 +59,8 @@ pub struct TooLarge {
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
-    /// Operations that one transaction can carry beside the checkpoint, which takes one place in
-    /// the outermost list.
+    /// Operations that one transaction can carry beside the checkpoint and the journal.
     capacity: usize,
-    reserved: KeyRange,
     open: Batch,
 }
 
@@ -71,11 +68,10 @@ impl Planner {
     /// A planner without a batch.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let capacity = capacity(limits.txn_ops_max.saturating_sub(1));
+        let capacity = capacity(list_max(limits.txn_ops_max));
         Self {
             capacity,
             limits,
-            reserved: reserved::range(),
             open: Batch::default(),
         }
     }
@@ -85,7 +81,7 @@ impl Planner {
     /// # Errors
     /// [`TooLarge`] if no transaction of the standby could hold the entry.
     pub fn push(&mut self, mut unit: Unit, history: History) -> Result<Option<Unit>, TooLarge> {
-        unit.changes = self.without_reserved(unit.changes);
+        unit.changes = without_reserved(unit.changes);
         let changes = &unit.changes;
         if self.open.units().is_empty() {
             self.check_alone(unit.index, changes)?;
@@ -128,22 +124,25 @@ impl Planner {
             txn_ops_max,
         })
     }
+}
 
-    fn without_reserved(&self, mut changes: Changes) -> Changes {
-        changes.puts.retain(|put| !self.reserved.contains(&put.key));
-        if changes
+/// Leaves our own keys out.
+#[must_use]
+pub fn without_reserved(mut changes: Changes) -> Changes {
+    let reserved = reserved::range();
+    changes.puts.retain(|put| !reserved.contains(&put.key));
+    if changes
+        .deletes
+        .iter()
+        .any(|range| range.overlaps(&reserved))
+    {
+        changes.deletes = changes
             .deletes
             .iter()
-            .any(|range| range.overlaps(&self.reserved))
-        {
-            changes.deletes = changes
-                .deletes
-                .iter()
-                .flat_map(|range| range.without(&self.reserved))
-                .collect();
-        }
-        changes
+            .flat_map(|range| range.without(&reserved))
+            .collect();
     }
+    changes
 }
 
 #[cfg(test)]

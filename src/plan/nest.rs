@@ -17,6 +17,13 @@ pub enum Nested<T> {
     Txn(Vec<Nested<T>>),
 }
 
+/// The longest list for a batch in one transaction of a standby with this `--max-txn-ops`: two
+/// places are for the checkpoint and the journal.
+#[must_use]
+pub fn list_max(txn_ops_max: usize) -> usize {
+    txn_ops_max.saturating_sub(2)
+}
+
 /// How many levels of nesting are used at most; three carry 75,000 operations at the default limit.
 const DEPTH_MAX: usize = 3;
 

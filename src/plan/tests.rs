@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{LeaseId, Revision, Term};
-use crate::resolve::{Put, Value};
+use crate::range::KeyRange;
+use crate::resolve::{Delta, Put, Value};
 
 const LIMITS: Limits = Limits {
     batch_ops_max: 6,
@@ -47,6 +48,9 @@ fn unit(index: u64, puts: Vec<Put>, deletes: Vec<KeyRange>) -> Unit {
         compact_revision: Revision(-1),
         members: None,
         changes: Changes { puts, deletes },
+        lease: None,
+        auth: Vec::new(),
+        delta: Delta::default(),
     }
 }
 

@@ -35,6 +35,18 @@ pub struct Alarms {
     restarts_seen: bool,
 }
 
+/// [`Alarms`] in parts, for a record of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlarmParts {
+    /// The raised alarms: the member, and 1 no space, 2 corrupt, or another number.
+    pub raised: BTreeSet<(MemberId, i32)>,
+    /// Which checks a member up to 3.5 makes that was up at the last change of alarms and since:
+    /// permissions, space, corruption. None if that is not known.
+    pub online: Option<[bool; 3]>,
+    /// Since that change a member was seen to start.
+    pub restarts_seen: bool,
+}
+
 /// The layers that members may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidates {
@@ -76,6 +88,32 @@ impl Alarms {
     /// corrupt.
     pub fn raised(&self) -> impl ExactSizeIterator<Item = (MemberId, i32)> {
         self.raised.iter().copied()
+    }
+
+    /// Alarms as [`Alarms::parts`] told them.
+    #[must_use]
+    pub fn of_parts(parts: AlarmParts) -> Self {
+        let online = parts.online.map(|[auth, capped, corrupt]| Layers {
+            auth,
+            capped,
+            corrupt,
+        });
+        Self {
+            raised: parts.raised,
+            online,
+            restarts_seen: parts.restarts_seen,
+        }
+    }
+
+    /// All that there is to store.
+    #[must_use]
+    pub fn parts(&self) -> AlarmParts {
+        let layers = |online: Layers| [online.auth, online.capped, online.corrupt];
+        AlarmParts {
+            raised: self.raised.clone(),
+            online: self.online.map(layers),
+            restarts_seen: self.restarts_seen,
+        }
     }
 
     /// Adds an alarm that was raised before the state was taken.

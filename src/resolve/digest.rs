@@ -44,6 +44,7 @@ impl fmt::Debug for Digest {
 /// Makes digests that nobody can make collide without knowing the secret.
 #[derive(Clone)]
 pub struct DigestKey {
+    random: [u8; 32],
     secret: [u8; SECRET_BYTES],
 }
 
@@ -56,7 +57,16 @@ impl DigestKey {
         for (seed, part) in (0_u64..).zip(secret.chunks_mut(16)) {
             part.copy_from_slice(&xxh3_128_with_seed(random, seed).to_le_bytes());
         }
-        Self { secret }
+        Self {
+            random: *random,
+            secret,
+        }
+    }
+
+    /// The bytes that it was made of.
+    #[must_use]
+    pub fn random(&self) -> &[u8; 32] {
+        &self.random
     }
 
     /// The digest of `value`.

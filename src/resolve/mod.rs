@@ -28,6 +28,7 @@ mod changes;
 mod class;
 mod compare;
 mod decide;
+mod delta;
 mod digest;
 mod effect;
 mod error;
@@ -41,11 +42,12 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use alarm::Alarms;
+pub use alarm::{AlarmParts, Alarms};
 pub use auth::{AuthChange, AuthState, Login, Password, Permission, Role, User};
 pub use changes::{
     AlarmChange, Cause, Changes, Disagreement, LeaseChange, Outcome, Put, Resolved, Value,
 };
+pub use delta::{AuthDelta, Delta, Small};
 pub use digest::{Digest, DigestKey, Values};
 pub use error::{Error, Problem, ShownKey};
 pub use rules::{Rules, UnknownVersion, Version};

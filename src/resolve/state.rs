@@ -1,6 +1,7 @@
 //! The primary's metadata as of one log index, without values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -129,6 +130,11 @@ impl PrimaryState {
         self.leases.insert(id, lease);
     }
 
+    /// Makes sure that a lease exists, with this TTL; the keys that it has stay.
+    pub(super) fn set_lease(&mut self, id: LeaseId, ttl: i64) {
+        self.leases.entry(id).or_default().ttl = ttl;
+    }
+
     /// Adds a key that existed at the state's position; it is attached if its lease exists.
     pub fn restore_key(&mut self, key: &[u8], meta: KeyMeta) {
         self.set_key(key, meta);
@@ -150,6 +156,11 @@ impl PrimaryState {
         self.alarms.restore(member, kind);
     }
 
+    /// Moves the state to another place in the primary's history, whose changes were taken in.
+    pub fn restore_position(&mut self, position: Position) {
+        self.position = position;
+    }
+
     /// Applies the following entries as another release does. Its members started for it.
     pub fn set_rules(&mut self, rules: Rules) {
         if self.settings.rules != rules {
@@ -168,6 +179,12 @@ impl PrimaryState {
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// What the state takes as given.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What makes the digests in [`KeyMeta`].
@@ -217,12 +234,25 @@ impl PrimaryState {
         self.leases.iter().map(|(id, lease)| (*id, lease))
     }
 
+    /// The leases behind this one, or all, by id.
+    pub fn leases_after(&self, id: Option<LeaseId>) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let leases = self.leases.range((from, Bound::Unbounded));
+        leases.map(|(id, lease)| (*id, lease))
+    }
+
     /// The revisions above the compact revision that deleted keys and put them again, with these
     /// keys. A compaction exactly there loses them in the primary (etcd issue 22376).
     pub fn reputs(&self) -> impl Iterator<Item = (Revision, impl Iterator<Item = &[u8]>)> {
         self.reputs
             .iter()
             .map(|(revision, keys)| (*revision, keys.iter().map(AsRef::as_ref)))
+    }
+
+    /// The keys that `revision` deleted and put again.
+    pub(super) fn reputs_at(&self, revision: Revision) -> impl Iterator<Item = Bytes> {
+        let keys = self.reputs.get(&revision).into_iter().flatten();
+        keys.map(|key| Bytes::copy_from_slice(key))
     }
 
     /// How many keys `revision` deleted and put again, and the first of them; None if it did not.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Failure, Guard, Standby};
 use crate::checkpoint::{self, Checkpoint};
-use crate::ids::{ClusterId, MemberId};
+use crate::ids::ClusterId;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,19 +60,6 @@ pub enum ContactError {
         /// The primary.
         expected: ClusterId,
     },
-    /// The checkpoint was made by another member of the primary.
-    #[error(
-        "the checkpoint of stream {stream:?} was made as member {found}, and this process is member \
-         {expected}: use another --stream and an empty standby, or advertise the old peer URL"
-    )]
-    OtherMember {
-        /// The stream's name.
-        stream: String,
-        /// What the checkpoint says.
-        found: MemberId,
-        /// This process.
-        expected: MemberId,
-    },
     /// The checkpoint cannot be read.
     #[error("read the checkpoint of stream {stream:?}: {why}")]
     Unreadable {
@@ -95,7 +82,6 @@ pub async fn first_contact<S: Standby>(
     stream: &str,
     checkpoint_key: &Bytes,
     primary: ClusterId,
-    member: MemberId,
 ) -> Result<Contact, ContactError> {
     let cluster = standby.about().await.map_err(failed)?.cluster;
     if cluster == primary {
@@ -110,7 +96,7 @@ pub async fn first_contact<S: Standby>(
                     stream: stream.to_owned(),
                     why,
                 })?;
-            Some(belongs(record, stream, primary, member)?)
+            Some(belongs(record, stream, primary)?)
         }
     };
     let guard = match &stored {
@@ -140,7 +126,6 @@ fn belongs(
     record: Checkpoint,
     stream: &str,
     primary: ClusterId,
-    member: MemberId,
 ) -> Result<Checkpoint, ContactError> {
     let stream = stream.to_owned();
     if record.primary != primary {
@@ -149,14 +134,6 @@ fn belongs(
             stream,
             found,
             expected: primary,
-        });
-    }
-    if record.member != member {
-        let found = record.member;
-        return Err(ContactError::OtherMember {
-            stream,
-            found,
-            expected: member,
         });
     }
     Ok(record)

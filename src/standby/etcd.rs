@@ -11,8 +11,8 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp,
 };
 
-use super::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
-use crate::ids::ClusterId;
+use super::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
+use crate::ids::{ClusterId, LeaseId};
 use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 use crate::reserved;
@@ -140,6 +140,29 @@ impl Standby for Etcd {
                 mod_revision,
             }
         }))
+    }
+
+    async fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, Failure> {
+        let mut client = self.client().await?;
+        let options = GetOptions::new()
+            .with_range(range.request_end())
+            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+        let request = client.get(range.start().as_ref(), Some(options));
+        let mut response = self.ask(request).await?;
+        let found = response.take_kvs().into_iter().map(|kv| {
+            let lease = LeaseId(kv.lease());
+            let (key, value) = kv.into_key_value();
+            KeyValue {
+                key: key.into(),
+                value: value.into(),
+                lease,
+            }
+        });
+        Ok(found.collect())
     }
 
     async fn about(&mut self) -> Result<About, Failure> {

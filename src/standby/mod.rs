@@ -9,6 +9,7 @@
 mod contact;
 mod etcd;
 mod failure;
+mod pages;
 mod writer;
 
 use std::future::Future;
@@ -18,10 +19,12 @@ use bytes::Bytes;
 pub use contact::{Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
+pub use pages::Pages;
 pub use writer::{Error, Writer, Written};
 
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, LeaseId};
 use crate::plan::{Nested, Write};
+use crate::range::KeyRange;
 
 /// One transaction: if the guard holds, the checkpoint and all writes, else nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +66,17 @@ pub struct Stored {
     pub mod_revision: i64,
 }
 
+/// A key with what is stored under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The lease that it is attached to, 0 for none.
+    pub lease: LeaseId,
+}
+
 /// What a standby says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -84,6 +98,13 @@ pub trait Standby: Send {
     /// Reads one key, linearizably.
     fn read(&mut self, key: &Bytes)
     -> impl Future<Output = Result<Option<Stored>, Failure>> + Send;
+
+    /// Reads up to `limit` keys of a range with their values, ascending, linearizably.
+    fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<KeyValue>, Failure>> + Send;
 
     /// Asks who it is, linearizably, so an answer also shows that it has a quorum.
     fn about(&mut self) -> impl Future<Output = Result<About, Failure>> + Send;

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
-use crate::{apply, learner, primary};
+use crate::{apply, install, learner, primary};
 
 /// What the process is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Phase {
     Contacting(String),
     /// Following the primary.
     Streaming,
+    /// Installing a snapshot, or waiting for one; what it waits for.
+    Installing(Option<String>),
     /// Halted for good.
     Halted(Halt),
 }
@@ -50,6 +52,8 @@ pub struct Board {
     pub learner: watch::Sender<learner::View>,
     /// The figures of the way to the standby.
     pub apply: watch::Sender<apply::View>,
+    /// The latest installation of a snapshot.
+    pub install: watch::Sender<Option<install::Progress>>,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: watch::Sender<Option<String>>,
     /// What the primary says of itself, if its client URLs are known.
@@ -67,6 +71,7 @@ impl Board {
             joined: watch::Sender::new(None),
             learner: watch::Sender::default(),
             apply: watch::Sender::default(),
+            install: watch::Sender::new(None),
             standby_trouble: watch::Sender::new(None),
             primary: watch::Sender::new(None),
         }

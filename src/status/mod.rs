@@ -12,7 +12,9 @@ mod board;
 mod metrics;
 mod page;
 mod routes;
+mod snapshot;
 
 pub use board::{Board, Joined, Phase};
 pub use page::Page;
 pub use routes::serve;
+pub use snapshot::SnapshotPage;

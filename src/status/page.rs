@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::snapshot::SnapshotPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -19,7 +20,7 @@ pub struct Page {
     pub version: String,
     /// The stream's name.
     pub stream: String,
-    /// `joining`, `contacting`, `streaming` or `halted`.
+    /// `joining`, `contacting`, `installing`, `streaming` or `halted`.
     pub phase: String,
     /// What is waited for while joining or contacting.
     pub waiting_for: Option<String>,
@@ -52,6 +53,8 @@ pub struct Page {
     pub disagreements: Vec<u64>,
     /// Live keys and leases of the primary.
     pub primary_state: StatePage,
+    /// The latest snapshot that was received.
+    pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
@@ -147,6 +150,8 @@ pub struct StatePage {
     pub leases: usize,
     /// Entries that wait to be worked out.
     pub queued_entries: usize,
+    /// Bytes that it takes in the standby's ledger.
+    pub ledger_bytes: u64,
 }
 
 /// Memory and messages.
@@ -230,7 +235,9 @@ impl Page {
                 keys: apply.keys,
                 leases: apply.leases,
                 queued_entries: apply.queued,
+                ledger_bytes: apply.ledger_bytes,
             },
+            snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
         };
@@ -244,6 +251,9 @@ impl Page {
         }
         if let Some(what) = &self.waiting_for {
             return Some(format!("{}: {what}", self.phase));
+        }
+        if self.phase == "installing" {
+            return Some("a snapshot of the primary is being installed".to_owned());
         }
         if let Some(trouble) = &self.standby_trouble {
             return Some(trouble.clone());
@@ -275,6 +285,7 @@ fn parts(phase: Phase) -> (&'static str, Option<String>, Option<HaltedPage>) {
         Phase::Joining(what) => ("joining", Some(what), None),
         Phase::Contacting(what) => ("contacting", Some(what), None),
         Phase::Streaming => ("streaming", None, None),
+        Phase::Installing(waiting_for) => ("installing", waiting_for, None),
         Phase::Halted(halt) => {
             let exit_code = halt.exit.code();
             (

@@ -14,4 +14,6 @@ mod attach;
 mod backlog;
 mod bad_input;
 mod differential;
+mod install;
+mod resume;
 mod state;

@@ -1,6 +1,6 @@
 //! A cluster of real etcd members on the loopback address.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -358,14 +358,6 @@ impl Cluster {
         self.member(i)?.log()
     }
 
-    /// Where member `i` keeps its data.
-    ///
-    /// # Errors
-    /// If there is no such member.
-    pub fn data_dir(&self, i: usize) -> Result<&Path> {
-        Ok(&self.member(i)?.data_dir)
-    }
-
     /// Host and port at which member `i` serves clients.
     ///
     /// # Errors
@@ -388,6 +380,30 @@ impl Cluster {
     /// If there is no such member or the system can't tell.
     pub fn is_running(&mut self, i: usize) -> Result<bool> {
         self.member_mut(i)?.is_running()
+    }
+
+    /// The data directory of member `i`.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn data_dir(&self, i: usize) -> Result<&std::path::Path> {
+        Ok(self.member(i)?.data_dir())
+    }
+
+    /// The database file of member `i`, which is in use while the member runs.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn database(&self, i: usize) -> Result<PathBuf> {
+        Ok(self.member(i)?.database())
+    }
+
+    /// The programs of the first member's release.
+    ///
+    /// # Errors
+    /// If there is no member.
+    pub fn binaries(&self) -> Result<&Binaries> {
+        Ok(&self.member(0)?.binaries)
     }
 
     pub(super) fn member(&self, i: usize) -> Result<&Member> {

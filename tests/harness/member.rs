@@ -43,7 +43,7 @@ pub struct Member {
     pub paused: bool,
     peer_port: u16,
     client_port: u16,
-    pub data_dir: PathBuf,
+    data_dir: PathBuf,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -75,6 +75,11 @@ impl Member {
 
     pub fn client_url(&self) -> String {
         format!("http://{}", self.client_address())
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// Where it serves clients, as host and port.
@@ -256,6 +261,11 @@ impl Member {
         self.process
             .as_mut()
             .with_context(|| format!("member {} does not run", self.name))
+    }
+
+    /// Its database file.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("member/snap/db")
     }
 
     /// All it has logged so far, over restarts.

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use etcd_syncer::ids::ClusterId;
+use etcd_syncer::ids::{ClusterId, LeaseId};
 use etcd_syncer::plan::{Nested, Write};
+use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
-use etcd_syncer::standby::{About, Answer, Failure, Guard, Standby, Stored, Transaction};
+use etcd_syncer::standby::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
 
 /// What happens to one call. Faults of writes happen to reads in so far as they make sense there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl State {
         let put = Put {
             key: Bytes::copy_from_slice(key),
             value: Value::Given(Bytes::copy_from_slice(value)),
-            lease: etcd_syncer::ids::LeaseId(0),
+            lease: LeaseId(0),
         };
         self.put_at_revision(&put);
     }
@@ -193,7 +194,7 @@ impl State {
         self.put_at_revision(&Put {
             key: transaction.checkpoint_key.clone(),
             value: Value::Given(transaction.checkpoint.clone()),
-            lease: etcd_syncer::ids::LeaseId(0),
+            lease: LeaseId(0),
         });
         for write in &writes {
             match write {
@@ -408,6 +409,23 @@ impl Standby for FakeStandby {
             })
         };
         self.ask(Some(key), read).await
+    }
+
+    async fn read_range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, Failure> {
+        self.ask(None, |state| {
+            let keys = state.keys.range::<[u8], _>(range.bounds());
+            let found = keys.map(|(key, kept)| KeyValue {
+                key: key.clone(),
+                value: kept.value.clone(),
+                lease: LeaseId(0),
+            });
+            found.take(limit).collect()
+        })
+        .await
     }
 
     async fn about(&mut self) -> Result<About, Failure> {

@@ -11,7 +11,9 @@
 mod harness;
 
 mod fake_standby;
+mod offline;
 mod real_entries;
+mod snapshot;
 mod standby_suite;
 mod tidy;
 mod writer_faults;

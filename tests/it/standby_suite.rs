@@ -9,7 +9,7 @@ use etcd_syncer::ids::{ClusterId, LeaseId, RaftIndex, Revision, Term};
 use etcd_syncer::plan::{History, Limits, Nested, Planner, Unit, Write, nest};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
-use etcd_syncer::resolve::{Changes, Put, Value};
+use etcd_syncer::resolve::{Changes, Delta, Put, Value};
 use etcd_syncer::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Stored, Transaction};
 
 use crate::fake_standby::{CLUSTER, FakeStandby};
@@ -409,6 +409,9 @@ fn planned(changes: Changes) -> Result<Vec<Nested<Write>>> {
         compact_revision: Revision(-1),
         members: None,
         changes,
+        lease: None,
+        auth: Vec::new(),
+        delta: Delta::default(),
     };
     let back = planner.push(unit, History::Keep)?;
     ensure!(back.is_none(), "it does not fit");

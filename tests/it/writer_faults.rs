@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::plan::{Nested, Write, nest};
 use etcd_syncer::range::KeyRange;
@@ -71,6 +71,7 @@ fn checkpoint(process: u64, batch: usize) -> Checkpoint {
         phase: Phase::Streaming,
         writer: process,
         batch: number,
+        ledger: Place::empty([0; 32]),
     }
 }
 
@@ -94,7 +95,7 @@ enum Ended {
 async fn contact(standby: &mut FakeStandby) -> Option<Contact> {
     let key = key();
     loop {
-        let asked = first_contact(standby, STREAM, &key, PRIMARY, MEMBER);
+        let asked = first_contact(standby, STREAM, &key, PRIMARY);
         match tokio::time::timeout(CRASHED, asked).await {
             Ok(Ok(contact)) => return Some(contact),
             Ok(Err(ContactError::Unreachable(_))) => {}
@@ -346,6 +347,6 @@ async fn trouble_is_shown_until_it_is_over() {
 async fn the_fake_is_who_it_says() {
     let mut standby = FakeStandby::new();
     assert_eq!(standby.about().await.unwrap().cluster, CLUSTER);
-    let same = first_contact(&mut standby, STREAM, &key(), CLUSTER, MEMBER).await;
+    let same = first_contact(&mut standby, STREAM, &key(), CLUSTER).await;
     assert_eq!(same, Err(ContactError::SameCluster(CLUSTER)));
 }

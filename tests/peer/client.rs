@@ -164,3 +164,46 @@ impl Dialled {
         Some(chunk)
     }
 }
+
+/// A POST whose body is written piece by piece.
+pub(crate) struct Upload(TcpStream);
+
+impl Upload {
+    /// Writes the head: a body in chunks follows.
+    pub(crate) async fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        let mut head = format!("POST {path} HTTP/1.1\r\nHost: us\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("Transfer-Encoding: chunked\r\n\r\n");
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        Self(tcp)
+    }
+
+    /// Writes one chunk; false if the connection has ended.
+    pub(crate) async fn chunk(&mut self, bytes: &[u8]) -> bool {
+        let length = format!("{:x}\r\n", bytes.len());
+        let chunk = [length.as_bytes(), bytes, b"\r\n"].concat();
+        self.0.write_all(&chunk).await.is_ok()
+    }
+
+    /// Writes the last chunk, without which the body is not whole.
+    pub(crate) async fn end(&mut self) {
+        self.0.write_all(b"0\r\n\r\n").await.unwrap();
+    }
+
+    /// Waits for the end of the connection, and returns the answer if there was one.
+    pub(crate) async fn answer(mut self) -> Option<Answer> {
+        let mut bytes = Vec::new();
+        let read = async { while let Ok(1..) = self.0.read_buf(&mut bytes).await {} };
+        timeout(2 * SOON, read).await.expect("the connection ends");
+        parse(&bytes)
+    }
+
+    /// True if neither an answer nor the end of the connection comes within this time.
+    pub(crate) async fn is_held(&mut self, within: Duration) -> bool {
+        let mut byte = [0];
+        timeout(within, self.0.peek(&mut byte)).await.is_err()
+    }
+}

@@ -1,20 +1,21 @@
 //! A learner's transport as tests use it, and messages for it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex};
-use etcd_syncer::pb::raftpb::{Entry, Message};
+use etcd_syncer::pb::raftpb::{ConfState, Entry, Message, Snapshot, SnapshotMetadata};
 use etcd_syncer::peer::kind::MessageKind;
 use etcd_syncer::peer::version::{ClusterVersion, Version, Versions};
-use etcd_syncer::peer::{Config, Identity, Inbound, Inbox, Member, Transport};
+use etcd_syncer::peer::{Config, Identity, Inbound, Inbox, Member, Received, Refused, Transport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Answer, Dialled, SOON, call};
+use crate::client::{Answer, Dialled, SOON, Upload, call};
 use crate::member::FakeMember;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0x1db5_8371_7a90_2f9c);
@@ -34,6 +35,9 @@ pub(crate) struct Learner {
     pub(crate) transport: Transport,
     pub(crate) inbox: Inbox,
     pub(crate) address: SocketAddr,
+    /// Its spool, and the folder in which that is.
+    pub(crate) spool: PathBuf,
+    _folder: tempfile::TempDir,
     ended: CancellationToken,
     run: JoinHandle<()>,
 }
@@ -51,13 +55,19 @@ pub(crate) fn config() -> Config {
         poll_interval: Duration::from_millis(100),
         hold_after_mute: Duration::from_millis(500),
         answer_timeout: Duration::from_secs(2),
+        snapshot_silence: Duration::from_secs(1),
+        snapshot_retry_min: Duration::from_secs(1),
+        snapshot_retry_max: Duration::from_secs(4),
         ..Config::default()
     }
 }
 
 impl Learner {
-    /// A transport that serves but knows nobody.
-    pub(crate) async fn start(config: Config) -> Self {
+    /// A transport that serves but knows nobody. Its spool is its own, unless there is one.
+    pub(crate) async fn start(mut config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let own = || folder.path().join("spool");
+        let spool = config.spool.get_or_insert_with(own).clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (transport, inbox) = Transport::new(config);
@@ -70,6 +80,8 @@ impl Learner {
             transport,
             inbox,
             address,
+            spool,
+            _folder: folder,
             ended,
             run,
         }
@@ -118,6 +130,52 @@ impl Learner {
         received
             .expect("something comes")
             .expect("the transport runs")
+    }
+
+    /// The inbox, for a raft learner to be made with; the test receives nothing any more.
+    pub(crate) fn take_inbox(&mut self) -> Inbox {
+        std::mem::replace(&mut self.inbox, Transport::new(config()).1)
+    }
+
+    /// The snapshot that comes next.
+    pub(crate) async fn recv_snapshot(&mut self) -> Received {
+        match self.recv().await {
+            Inbound::Snapshot(received) => received,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Names of the files in the spool.
+    pub(crate) fn spooled(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(&self.spool) else {
+            return Vec::new();
+        };
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<String> = entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until the spool holds only these files.
+    pub(crate) async fn await_spooled(&self, names: &[&str]) {
+        eventually(|| self.spooled() == names).await;
+    }
+
+    /// True if nothing is said to this member right now, because of its snapshot.
+    pub(crate) fn is_paused(&self, member: &FakeMember) -> bool {
+        let answer = outgoing(member.id, MessageKind::HeartbeatResp, 1, 0);
+        match self.transport.send(member.id, &answer) {
+            Err(Refused::Paused { to }) => to == member.id,
+            _ => false,
+        }
+    }
+
+    /// A member begins to POST a snapshot.
+    pub(crate) async fn upload_by(&self, member: &FakeMember) -> Upload {
+        let headers = raft_headers(member.id);
+        Upload::begin(self.address, "/raft/snapshot", &borrowed(&headers)).await
     }
 
     /// The next message.
@@ -193,6 +251,34 @@ pub(crate) fn append(from: MemberId, term: u64, index: u64) -> Message {
         log_term: term,
         index,
         commit: index,
+        ..Message::default()
+    }
+}
+
+/// What a leader says of a snapshot at this index, before the database.
+pub(crate) fn snapshot_message(from: MemberId, term: u64, index: u64) -> Message {
+    Message {
+        r#type: MessageKind::Snap.number(),
+        from: from.0,
+        to: US.0,
+        term,
+        snapshot: Some(Snapshot {
+            data: Bytes::from_static(
+                br#"{"Root":{"Children":{"0":{"Children":{"members":{"Children":{
+                "7":{"Children":{"raftAttributes":{"Value":"{\"peerURLs\":[\"http://a\"]}"}}},
+                "535bc51940892e3":{"Children":{"raftAttributes":{"Value":
+                "{\"peerURLs\":[\"http://b\"],\"isLearner\":true}"}}}}}}}}}}"#,
+            ),
+            metadata: Some(SnapshotMetadata {
+                conf_state: Some(ConfState {
+                    voters: vec![7],
+                    learners: vec![US.0],
+                    ..ConfState::default()
+                }),
+                index,
+                term: term.min(2),
+            }),
+        }),
         ..Message::default()
     }
 }

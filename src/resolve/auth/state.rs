@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::ROOT;
+use crate::resolve::delta::AuthDelta;
 use crate::secret::Secret;
 
 /// Users, roles, whether they matter, and how often they changed.
@@ -43,6 +44,24 @@ impl AuthState {
     /// Adds or replaces a role.
     pub fn insert_role(&mut self, name: String, role: Role) {
         self.roles.insert(name, role);
+    }
+
+    /// Brings users and roles forward.
+    pub(in crate::resolve) fn take_in(&mut self, delta: AuthDelta) {
+        self.enabled = delta.enabled;
+        self.revision = delta.revision;
+        for (name, user) in delta.users {
+            match user {
+                Some(user) => self.users.insert(name, user),
+                None => self.users.remove(&name),
+            };
+        }
+        for (name, role) in delta.roles {
+            match role {
+                Some(role) => self.roles.insert(name, role),
+                None => self.roles.remove(&name),
+            };
+        }
     }
 
     /// True if requests are checked.
@@ -126,6 +145,15 @@ impl Role {
         Self {
             permissions,
             unordered: BTreeSet::new(),
+        }
+    }
+
+    /// A role as it was; the permissions for the keys in `unordered` have no known order.
+    #[must_use]
+    pub fn restored(permissions: Vec<Permission>, unordered: BTreeSet<Bytes>) -> Self {
+        Self {
+            permissions,
+            unordered,
         }
     }
 

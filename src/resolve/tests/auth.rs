@@ -736,8 +736,9 @@ const SEEN: &str = "the requester lost role root, which etcd 3.5 may not notice 
 #[test]
 fn a_deleted_admin_may_still_be_seen() {
     for version in ["3.4.23", "3.5.2", "3.5.3", "3.5.33", "3.6.0", "3.7.1"] {
-        let mut f = former_root(version);
+        let mut f = Fixture::secured(version);
         f.login("root");
+        f.auth_changes(grant_role("u", "root"));
         f.auth_changes(delete_user("u"));
         f.login("u");
         if version.starts_with("3.5.3") {

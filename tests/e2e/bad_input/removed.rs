@@ -5,9 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use etcd_syncer::ids::RaftIndex;
 
-use super::{
-    assert_ends, assert_waits, pair, store_checkpoint, stored_checkpoint, streaming, wait_streaming,
-};
+use super::{assert_waits, pair, store_checkpoint, stored_checkpoint, streaming, wait_streaming};
 use crate::harness::{Syncer, wait_same_keys_and_values};
 
 #[tokio::test]
@@ -68,7 +66,5 @@ async fn another_writer_ends_it() -> Result<()> {
     }
     ensure!(client.get("late", None).await?.kvs().is_empty(), "written");
     ensure!(stored_checkpoint(&mut client).await? == theirs, "written");
-    // What is there now cannot be gone on from either.
-    syncer.respawn()?;
-    assert_ends(&mut syncer, 16, &["checkpoint at index"]).await
+    Ok(())
 }

@@ -1,0 +1,398 @@
+//! Reads a snapshot, and writes what differs. IO.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::diff::{Diff, Tally};
+use super::piece::Piece;
+use super::progress::{Progress, Stage};
+use crate::checkpoint::{Basis, Checkpoint, Phase};
+use crate::ids::{LeaseId, MemberId, RaftIndex, Revision, Term};
+use crate::ledger::Ledger;
+use crate::plan::{Nested, Write, list_max, nest};
+use crate::range::KeyRange;
+use crate::reserved;
+use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
+use crate::snapshot::{self, Contents, DbFile};
+use crate::standby::{self, Failure, Pages, Standby, Writer};
+
+/// Pieces that are ready before they are written.
+const PIECES_AHEAD: usize = 2;
+/// Operations in a piece. Its keys need no history, so it may be large.
+const OPS_MAX: usize = 4_000;
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a snapshot was not installed. What was written of it is in the ledger, so the next
+/// installation goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be opened.
+    #[error("open the snapshot: {0}")]
+    Open(#[from] snapshot::FileError),
+    /// The database is not what etcd writes.
+    #[error("read the snapshot: {0}")]
+    Read(#[from] snapshot::Error),
+    /// A value cannot be read.
+    #[error("read a value of the snapshot: {0}")]
+    Value(#[from] snapshot::bbolt::Error),
+    /// It is of another moment than was said.
+    #[error(
+        "the snapshot is said to be at index {said}, and its database at {found}: it is none of this \
+         cluster, or was changed on its way"
+    )]
+    Index {
+        /// What the leader said.
+        said: RaftIndex,
+        /// What the database says.
+        found: RaftIndex,
+    },
+    /// The primary went back.
+    #[error(
+        "the snapshot is at revision {found}, and the standby holds {held} of this primary already: \
+         the primary was restored from a backup, or lost entries; `etcd-syncer resync` makes the \
+         standby its copy again"
+    )]
+    Older {
+        /// The snapshot's revision.
+        found: Revision,
+        /// The checkpoint's.
+        held: Revision,
+    },
+    /// The standby cannot be written.
+    #[error(transparent)]
+    Standby(#[from] standby::Error),
+    /// A single key does not fit into a request.
+    #[error(
+        "a key of the snapshot does not fit into a request of the standby ({0}): raise \
+         --max-request-bytes and --max-txn-ops on the standby to a little more than the primary's"
+    )]
+    TooLarge(Failure),
+    /// A thread ended in a panic.
+    #[error("reading the snapshot ended in a panic; see the log")]
+    Panicked,
+}
+
+/// What is to be installed.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The database.
+    pub path: PathBuf,
+    /// Where in the primary's log it stands.
+    pub index: RaftIndex,
+    /// Term of the entry there.
+    pub term: Term,
+    /// The primary's voters there.
+    pub voters: Vec<MemberId>,
+    /// The primary's learners there.
+    pub learners: Vec<MemberId>,
+}
+
+/// The standby, and all that is known of it.
+#[derive(Debug)]
+pub struct Install<'a, S> {
+    /// The one who writes.
+    pub writer: &'a mut Writer<S>,
+    /// What it last wrote.
+    pub checkpoint: &'a mut Checkpoint,
+    /// The ledger.
+    pub ledger: &'a mut Ledger,
+    /// For the state after it.
+    pub settings: Settings,
+    /// The standby's `--max-txn-ops`.
+    pub txn_ops_max: usize,
+    /// Bytes in one transaction.
+    pub bytes_max: usize,
+    /// Where to show how far it is.
+    pub progress: watch::Sender<Option<Progress>>,
+}
+
+/// What the reading thread hands over.
+enum Message {
+    Contents { keys: usize, revision: Revision },
+    Piece(Box<Piece>, Tally),
+    End(Box<(Piece, PrimaryState, Tally)>),
+}
+
+/// Brings a standby that holds `before` to `target`; returns the primary's state there.
+///
+/// # Errors
+/// [`Error`]; the standby is then somewhere between, as its checkpoint says.
+///
+/// # Cancel safety
+/// Not cancel safe: dropped half-way, the writer is of no more use.
+pub async fn install<S: Standby>(
+    mut to: Install<'_, S>,
+    before: PrimaryState,
+    target: Target,
+) -> Result<PrimaryState, Error> {
+    to.progress.send_replace(Some(beginning(&target)));
+    let basis = match to.checkpoint.phase {
+        Phase::Streaming => Basis::Ledger,
+        Phase::Installing { basis, .. } => basis,
+    };
+    let held = (basis == Basis::Ledger).then_some(to.checkpoint.revision);
+    let (messages_in, mut messages) = mpsc::channel(PIECES_AHEAD);
+    let settings = to.settings.clone();
+    let (bytes_max, goal) = (to.bytes_max, target.clone());
+    let before = Arc::new(before);
+    let reading = tokio::task::spawn_blocking(move || {
+        read(&goal, &before, settings, bytes_max, held, &messages_in)
+    });
+    let mut after = None;
+    while let Some(message) = messages.recv().await {
+        match message {
+            Message::Contents { keys, revision } => {
+                tracing::info!(%revision, keys, "the snapshot is sound, writing what differs");
+                to.checkpoint.phase = Phase::Installing {
+                    index: target.index,
+                    term: target.term,
+                    basis,
+                };
+                to.show(|progress| {
+                    progress.stage = Stage::Writing;
+                    progress.keys = keys;
+                    progress.read = Some(Instant::now());
+                });
+            }
+            Message::Piece(piece, tally) => {
+                to.write(*piece).await?;
+                to.show(|progress| progress.tally = tally);
+            }
+            Message::End(end) => {
+                let (piece, state, tally) = *end;
+                to.show(|progress| progress.tally = tally);
+                to.write(piece).await?;
+                to.finish(&state, &target).await?;
+                after = Some(state);
+            }
+        }
+    }
+    reading.await.map_err(|_| Error::Panicked)??;
+    let state = after.ok_or(Error::Panicked)?;
+    to.show(|progress| progress.stage = Stage::Done);
+    if let Some(progress) = to.progress.borrow().as_ref() {
+        tell(progress);
+    }
+    Ok(state)
+}
+
+fn beginning(target: &Target) -> Progress {
+    Progress {
+        index: target.index,
+        bytes: std::fs::metadata(&target.path).map_or(0, |metadata| metadata.len()),
+        stage: Stage::Reading,
+        began: Instant::now(),
+        read: None,
+        keys: 0,
+        tally: Tally::default(),
+    }
+}
+
+fn tell(progress: &Progress) {
+    let Progress { tally, .. } = progress;
+    let read = progress.read.unwrap_or(progress.began);
+    tracing::info!(
+        index = %progress.index,
+        bytes = progress.bytes,
+        keys = tally.compared,
+        puts = tally.puts,
+        deletes = tally.deletes,
+        same_value = tally.same_value,
+        value_bytes = tally.value_bytes,
+        seconds_reading = (read - progress.began).as_secs_f64(),
+        seconds_writing = read.elapsed().as_secs_f64(),
+        "the snapshot is installed"
+    );
+}
+
+/// Runs on a thread of its own, as it reads files and compares many keys.
+fn read(
+    target: &Target,
+    before: &PrimaryState,
+    settings: Settings,
+    bytes_max: usize,
+    held: Option<Revision>,
+    messages: &mpsc::Sender<Message>,
+) -> Result<(), Error> {
+    let source = DbFile::open(&target.path)?;
+    let mut contents = snapshot::read(&source)?;
+    check(&contents, target, held)?;
+    // Up to 3.4 not every entry is noted in the database.
+    contents.raft.index = target.index;
+    let keys = contents.keys.len();
+    let revision = contents.revision;
+    // The receiver goes away when the standby cannot be written, which it reports itself.
+    if messages
+        .blocking_send(Message::Contents { keys, revision })
+        .is_err()
+    {
+        return Ok(());
+    }
+    let mut diff = Diff::new(&source, &contents, before, OPS_MAX, bytes_max);
+    while let Some(piece) = diff.next_piece()? {
+        let tally = diff.tally();
+        if messages
+            .blocking_send(Message::Piece(Box::new(piece), tally))
+            .is_err()
+        {
+            return Ok(());
+        }
+    }
+    let tally = diff.tally();
+    let (piece, state) = diff.finish(settings);
+    let _gone = messages.blocking_send(Message::End(Box::new((piece, state, tally))));
+    Ok(())
+}
+
+fn check(contents: &Contents, target: &Target, held: Option<Revision>) -> Result<(), Error> {
+    let found = contents.raft.index;
+    // 3.5 and later note every entry; before, only those that changed keys or users.
+    let is_noted = contents.raft.term.is_some();
+    if found > target.index || (is_noted && found != target.index) {
+        let said = target.index;
+        return Err(Error::Index { said, found });
+    }
+    match held {
+        Some(held) if contents.revision < held => Err(Error::Older {
+            found: contents.revision,
+            held,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl<S: Standby> Install<'_, S> {
+    fn show(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(|progress| {
+            if let Some(progress) = progress {
+                change(progress);
+            }
+        });
+    }
+
+    /// Writes a piece, in parts if the standby takes less.
+    async fn write(&mut self, piece: Piece) -> Result<(), Error> {
+        let mut pieces = vec![piece];
+        while let Some(piece) = pieces.pop() {
+            if piece.is_empty() {
+                continue;
+            }
+            let checkpoint = self.checkpoint.clone();
+            if let Err(failure) = self.send(&piece, checkpoint).await? {
+                let (first, second) = piece.split().ok_or(Error::TooLarge(failure))?;
+                pieces.push(second);
+                pieces.push(first);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, state: &PrimaryState, target: &Target) -> Result<(), Error> {
+        let mut checkpoint = self.checkpoint.clone();
+        let position = state.position();
+        checkpoint.phase = Phase::Streaming;
+        checkpoint.index = target.index;
+        checkpoint.term = target.term;
+        checkpoint.voters.clone_from(&target.voters);
+        checkpoint.learners.clone_from(&target.learners);
+        checkpoint.revision = position.revision;
+        checkpoint.compact_revision = position.compact_revision;
+        let sent = self.send(&Piece::default(), checkpoint).await?;
+        sent.map_err(Error::TooLarge)
+    }
+
+    /// Sends one transaction; the inner error is that the standby refuses its size.
+    async fn send(
+        &mut self,
+        piece: &Piece,
+        mut checkpoint: Checkpoint,
+    ) -> Result<Result<(), Failure>, Error> {
+        let list_max = list_max(self.txn_ops_max);
+        let Some(mut writes) = nest(piece.writes(), list_max) else {
+            return Ok(Err(Failure::TooManyOps(
+                "too many for one transaction".into(),
+            )));
+        };
+        let journal = self
+            .ledger
+            .journal(&piece.delta(), &self.settings.digest_key);
+        let mut journal_bytes = 0;
+        if let Some((key, record, place)) = journal {
+            journal_bytes = record.len();
+            writes.push(own_put(key, record));
+            checkpoint.ledger = place;
+        }
+        checkpoint.batch += 1;
+        match self.writer.write(writes, &checkpoint).await {
+            Ok(_) => {
+                self.ledger
+                    .journaled(checkpoint.ledger.clone(), journal_bytes);
+                *self.checkpoint = checkpoint;
+                Ok(Ok(()))
+            }
+            Err(standby::Error::Refused(
+                failure @ (Failure::TooLarge(_) | Failure::TooManyOps(_)),
+            )) => Ok(Err(failure)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What the standby itself holds, as a state that knows values, and no revisions.
+///
+/// # Errors
+/// [`Error::Standby`] if the standby refuses to be read; other failures are waited out.
+pub async fn content_of<S: Standby>(
+    standby: &mut S,
+    settings: Settings,
+) -> Result<PrimaryState, Error> {
+    let digest_key = settings.digest_key.clone();
+    let nowhere = Position {
+        index: RaftIndex(0),
+        revision: Revision(0),
+        compact_revision: Revision(-1),
+    };
+    let mut state = PrimaryState::new(settings, nowhere);
+    for range in KeyRange::from(Bytes::from_static(&[0])).without(&reserved::range()) {
+        let mut pages = Pages::new(range);
+        loop {
+            match pages.next(standby).await {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => {
+                    for found in page {
+                        let meta = KeyMeta {
+                            created: Revision(0),
+                            modified: Revision(0),
+                            version: 0,
+                            lease: found.lease,
+                            digest: digest_key.digest(&found.value),
+                        };
+                        state.restore_key(&found.key, meta);
+                    }
+                }
+                Err(failure @ Failure::Refused(_)) => {
+                    return Err(standby::Error::Refused(failure).into());
+                }
+                Err(failure) => {
+                    tracing::warn!(standby_says = %failure, "cannot read the standby, retrying");
+                    standby.try_another_endpoint();
+                    tokio::time::sleep(RETRY_WAIT).await;
+                }
+            }
+        }
+    }
+    Ok(state)
+}
+
+/// A write under a key of ours.
+fn own_put(key: Bytes, record: Bytes) -> Nested<Write> {
+    Nested::Op(Write::Put(Put {
+        key,
+        value: Value::Given(record),
+        lease: LeaseId(0),
+    }))
+}

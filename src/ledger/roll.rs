@@ -1,0 +1,238 @@
+//! Which records make up the ledger, and what is to be written to it next. Pure.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::part;
+use super::rebase::Rebase;
+use super::record::{self, Kind};
+use crate::checkpoint::Place;
+use crate::ids::RaftIndex;
+use crate::range::KeyRange;
+use crate::reserved;
+use crate::resolve::{Delta, DigestKey, PrimaryState};
+
+/// Journals below this are never worth a new base.
+const JOURNAL_BYTES_MIN: u64 = 8 << 20;
+/// Nor are so few of them.
+const JOURNALS_MIN: u64 = 1 << 16;
+/// Bytes of base that reading costs as much as one journal.
+const BYTES_PER_JOURNAL: u64 = 512;
+/// About the size of a chunk; far below etcd's default limit of a request.
+const CHUNK_BYTES: usize = 256 << 10;
+/// A standby that takes no request of this size cannot be written at all.
+const CHUNK_BYTES_MIN: usize = 4 << 10;
+/// How many journals are deleted in one transaction, so that none takes long.
+const JOURNALS_DELETED: u64 = 2_000;
+
+/// A write to the ledger between batches, together with a checkpoint that says `place`.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// A record to put.
+    pub put: Option<(Bytes, Bytes)>,
+    /// Records to delete.
+    pub delete: Option<KeyRange>,
+    /// What counts from then on.
+    pub place: Place,
+    after: After,
+}
+
+#[derive(Clone, Debug)]
+enum After {
+    /// The base that is being written has one chunk more.
+    Chunk(Rebase),
+    /// It is in force.
+    Switched(Rebase),
+    /// Left-overs are gone.
+    Cleared,
+}
+
+/// The ledger of a stream.
+#[derive(Debug)]
+pub struct Ledger {
+    stream: String,
+    place: Place,
+    base_bytes: u64,
+    journal_bytes: u64,
+    chunk_bytes: usize,
+    rebase: Option<Rebase>,
+    left_over: VecDeque<KeyRange>,
+}
+
+impl Ledger {
+    /// The ledger of a state without anything in it, in place of `old`, of which nothing counts any
+    /// more.
+    #[must_use]
+    pub fn new(stream: &str, old: Option<&Place>, digest_key: &DigestKey) -> Self {
+        let mut place = Place::empty(*digest_key.random());
+        if let Some(old) = old {
+            // Numbers are used once, so records of both are never taken for each other.
+            place.generation = old.generation + 1;
+            place.first_journal = old.next_journal;
+            place.next_journal = old.next_journal;
+        }
+        Self::found(stream, place, 0, 0)
+    }
+
+    /// A ledger of this size that was read.
+    pub(super) fn found(stream: &str, place: Place, base_bytes: u64, journal_bytes: u64) -> Self {
+        let base = reserved::ledger_base(stream, place.generation);
+        let mut left_over: VecDeque<_> = reserved::ledger_bases(stream).without(&base).into();
+        let journals = reserved::ledger_journal(stream, 0);
+        let first = reserved::ledger_journal(stream, place.first_journal);
+        left_over.extend(KeyRange::between(journals, first));
+        Self {
+            stream: stream.to_owned(),
+            place,
+            base_bytes,
+            journal_bytes,
+            chunk_bytes: CHUNK_BYTES,
+            rebase: None,
+            left_over,
+        }
+    }
+
+    /// Which records count.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Bytes of all records that count.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.base_bytes + self.journal_bytes
+    }
+
+    /// The record of what a batch changed, and what counts once it is written; None if the batch
+    /// changed nothing.
+    #[must_use]
+    pub fn journal(&self, delta: &Delta, digest_key: &DigestKey) -> Option<(Bytes, Bytes, Place)> {
+        if delta.is_empty() {
+            return None;
+        }
+        let number = self.place.next_journal;
+        let record = record::seal(Kind::Journal { number }, &part::encode(delta, digest_key));
+        let mut place = self.place.clone();
+        place.next_journal += 1;
+        Some((
+            reserved::ledger_journal(&self.stream, number),
+            record,
+            place,
+        ))
+    }
+
+    /// The journal of a batch, `bytes` long, is written.
+    pub fn journaled(&mut self, place: Place, bytes: usize) {
+        self.place = place;
+        self.journal_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// What to write next beside batches, if anything: `state` is the one after the last entry that
+    /// was resolved, and the standby holds everything up to `durable`.
+    #[must_use]
+    pub fn step(&self, state: &PrimaryState, durable: RaftIndex) -> Option<Step> {
+        if let Some(range) = self.left_over.front() {
+            return Some(Step {
+                put: None,
+                delete: Some(range.clone()),
+                place: self.place.clone(),
+                after: After::Cleared,
+            });
+        }
+        let mut rebase = match &self.rebase {
+            Some(rebase) => rebase.clone(),
+            None if self.is_overgrown() => {
+                let generation = self.place.generation + 1;
+                Rebase::new(generation, self.place.next_journal, self.journal_bytes)
+            }
+            None => return None,
+        };
+        if let Some((number, record)) = rebase.next_chunk(state, self.chunk_bytes) {
+            let key = reserved::ledger_chunk(&self.stream, rebase.generation, number);
+            return Some(Step {
+                put: Some((key, record)),
+                delete: None,
+                place: self.place.clone(),
+                after: After::Chunk(rebase),
+            });
+        }
+        if durable < rebase.reached {
+            return None;
+        }
+        let mut place = self.place.clone();
+        place.generation = rebase.generation;
+        place.base_chunks = rebase.chunks;
+        place.first_journal = rebase.first_journal;
+        Some(Step {
+            put: None,
+            delete: None,
+            place,
+            after: After::Switched(rebase),
+        })
+    }
+
+    /// The step is written.
+    pub fn stepped(&mut self, step: Step) {
+        match step.after {
+            After::Chunk(rebase) => self.rebase = Some(rebase),
+            After::Cleared => {
+                self.left_over.pop_front();
+            }
+            After::Switched(rebase) => {
+                let old = std::mem::replace(&mut self.place, step.place);
+                self.left_over
+                    .push_back(reserved::ledger_base(&self.stream, old.generation));
+                self.discard_journals(old.first_journal, self.place.first_journal);
+                self.rebase = None;
+                self.journal_bytes -= rebase.covered;
+                self.base_bytes = rebase.bytes;
+            }
+        }
+    }
+
+    /// The standby refused the step's size. False if nothing smaller can be tried.
+    #[must_use]
+    pub fn shrink(&mut self) -> bool {
+        self.chunk_bytes /= 2;
+        self.chunk_bytes >= CHUNK_BYTES_MIN
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_chunk_bytes(&mut self, bytes: usize) {
+        self.chunk_bytes = bytes;
+    }
+
+    #[cfg(test)]
+    pub(super) fn begin_rebase(&mut self) {
+        if self.rebase.is_none() {
+            let generation = self.place.generation + 1;
+            let rebase = Rebase::new(generation, self.place.next_journal, self.journal_bytes);
+            self.rebase = Some(rebase);
+        }
+    }
+
+    /// True while a base is being written.
+    #[must_use]
+    pub fn is_rebasing(&self) -> bool {
+        self.rebase.is_some()
+    }
+
+    fn is_overgrown(&self) -> bool {
+        let journals = self.place.next_journal - self.place.first_journal;
+        self.journal_bytes > self.base_bytes.max(JOURNAL_BYTES_MIN)
+            || journals > JOURNALS_MIN.max(self.base_bytes / BYTES_PER_JOURNAL)
+    }
+
+    fn discard_journals(&mut self, first: u64, behind: u64) {
+        let mut from = first;
+        while from < behind {
+            let to = behind.min(from.saturating_add(JOURNALS_DELETED));
+            let start = reserved::ledger_journal(&self.stream, from);
+            let end = reserved::ledger_journal(&self.stream, to);
+            self.left_over.extend(KeyRange::between(start, end));
+            from = to;
+        }
+    }
+}
