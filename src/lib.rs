@@ -77,6 +77,7 @@ pub mod range;
 pub mod range_set;
 pub mod reserved;
 pub mod resolve;
+pub mod resync;
 pub mod secret;
 pub mod snapshot;
 pub mod standby;

@@ -4,7 +4,8 @@
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
 
-use super::page::{LeasesPage, Page};
+use super::leases::LeaseMetrics;
+use super::page::Page;
 
 /// The gauges.
 #[derive(Debug)]
@@ -23,29 +24,32 @@ pub(super) struct Metrics {
     messages: CounterVec,
     streams: GaugeVec,
     state: GaugeVec,
-    leases: GaugeVec,
-    lease_events: CounterVec,
+    leases: LeaseMetrics,
+    snapshot: GaugeVec,
+    ledger_bytes: Gauge,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
     is_ready: Gauge,
 }
 
+const SNAPSHOT: &str =
+    "The latest snapshot of the primary: what was received, compared and written.";
+
 /// Every value of the label `phase`.
-const PHASES: [&str; 4] = ["joining", "contacting", "streaming", "halted"];
+const PHASES: [&str; 5] = ["joining", "contacting", "installing", "streaming", "halted"];
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let named = |name: &str, help: &str| Opts::new(format!("etcd_syncer_{name}"), help);
         let one =
-            |name: &str, help: &str| registered(registry, Gauge::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Gauge::with_opts(opts(name, help))?);
         let many = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, GaugeVec::new(named(name, help), labels)?)
+            registered(registry, GaugeVec::new(opts(name, help), labels)?)
         };
         let count =
-            |name: &str, help: &str| registered(registry, Counter::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Counter::with_opts(opts(name, help))?);
         let counts = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, CounterVec::new(named(name, help), labels)?)
+            registered(registry, CounterVec::new(opts(name, help), labels)?)
         };
         Ok(Self {
             index: many(
@@ -84,12 +88,9 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
-            leases: many("standby_leases", "Leases on the standby.", &["state"])?,
-            lease_events: counts(
-                "standby_lease_events_total",
-                "What became of leases on the standby.",
-                &["event"],
-            )?,
+            leases: LeaseMetrics::register(registry)?,
+            snapshot: many("snapshot", SNAPSHOT, &["what"])?,
+            ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
             phase: many(
                 "phase",
                 "1 for the phase that the process is in.",
@@ -141,7 +142,8 @@ impl Metrics {
         total(&self.batches, page.batches.written);
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
-        self.set_leases(&page.leases);
+        self.leases.set(&page.leases);
+        self.set_snapshot(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -152,18 +154,25 @@ impl Metrics {
             .set(f64::from(u8::from(page.not_ready.is_none())));
     }
 
-    fn set_leases(&self, page: &LeasesPage) {
-        for (state, count) in [("held", page.held), ("ending", page.ending)] {
-            self.leases.with_label_values(&[state]).set(size(count));
-        }
-        for (event, count) in [
-            ("granted", page.granted),
-            ("revoked", page.revoked),
-            ("renewed", page.renewed),
-            ("lost", page.lost),
-            ("restored", page.restored),
+    fn set_snapshot(&self, page: &Page) {
+        self.ledger_bytes
+            .set(float(page.primary_state.ledger_bytes));
+        let Some(snapshot) = &page.snapshot else {
+            return;
+        };
+        for (what, value) in [
+            ("index", float(snapshot.index)),
+            ("received_bytes", float(snapshot.received_bytes)),
+            ("keys", size(snapshot.keys)),
+            ("keys_compared", size(snapshot.keys_compared)),
+            ("puts", size(snapshot.puts)),
+            ("deletes", size(snapshot.deletes)),
+            ("same_value", size(snapshot.same_value)),
+            ("value_bytes", float(snapshot.value_bytes)),
+            ("seconds", snapshot.seconds),
+            ("seconds_left", snapshot.seconds_left.unwrap_or_default()),
         ] {
-            total(&self.lease_events.with_label_values(&[event]), count);
+            self.snapshot.with_label_values(&[what]).set(value);
         }
     }
 
@@ -199,7 +208,7 @@ impl Metrics {
 }
 
 /// The tasks count; this only shows their sum, which never falls.
-fn total(counter: &Counter, sum: u64) {
+pub(super) fn total(counter: &Counter, sum: u64) {
     counter.reset();
     counter.inc_by(float(sum));
 }
@@ -212,11 +221,15 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn size(value: usize) -> f64 {
+pub(super) fn size(value: usize) -> f64 {
     float(value as u64)
 }
 
-fn registered<C: Collector + Clone + 'static>(
+pub(super) fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("etcd_syncer_{name}"), help)
+}
+
+pub(super) fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> prometheus::Result<C> {

@@ -9,6 +9,7 @@
 //! | `/readyz` | 200 while the stream follows its primary, else 503 and why |
 
 mod board;
+mod leases;
 mod metrics;
 mod page;
 mod routes;
@@ -17,3 +18,4 @@ mod snapshot;
 pub use board::{Board, Joined, Phase};
 pub use page::Page;
 pub use routes::serve;
+pub use snapshot::SnapshotPage;

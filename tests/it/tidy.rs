@@ -54,7 +54,11 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
          pipeline plan primary range reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit ids resolve snapshot status"),
+    ("resync", "backoff checkpoint ids reserved standby"),
+    (
+        "cli",
+        "app config exit ids resolve resync secret snapshot standby status",
+    ),
     ("main", "cli"),
     ("lib", ""),
 ];
