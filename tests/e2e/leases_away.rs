@@ -165,12 +165,12 @@ async fn a_snapshot_brings_lost_keys_back(basis: Basis) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_brings_lost_keys_back_by_the_ledger() -> Result<()> {
-    a_snapshot_brings_lost_keys_back(Basis::Ledger).await
+    Box::pin(a_snapshot_brings_lost_keys_back(Basis::Ledger)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_brings_lost_keys_back_by_content() -> Result<()> {
-    a_snapshot_brings_lost_keys_back(Basis::Content).await
+    Box::pin(a_snapshot_brings_lost_keys_back(Basis::Content)).await
 }
 
 /// Grants, revokes and puts under a few ids, again and again.
