@@ -13,6 +13,7 @@ mod harness;
 mod fake_standby;
 mod keeper;
 mod lease_suite;
+mod offline;
 mod real_entries;
 mod snapshot;
 mod standby_suite;
