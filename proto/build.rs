@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "raftpb/raft.proto",
             "etcd/request.proto",
             "etcd/auth.proto",
+            "etcd/storage.proto",
+            "capture.proto",
             "checkpoint.proto",
             "ledger.proto",
         ],
@@ -23,6 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".etcdpb.AuthUserAddRequest",
             ".etcdpb.AuthUserChangePasswordRequest",
             ".raftpb.Entry",
+            ".raftpb.Snapshot",
+            ".storagepb.Record",
+            ".storagepb.SnapFile",
         ])
         .compile_fds(files)?;
     Ok(())

@@ -5,8 +5,10 @@
 pub enum Exit {
     /// Done, or stopped by SIGTERM or SIGINT with everything written.
     Ok,
-    /// Something failed that has no code of its own.
+    /// Something failed that has no code of its own, or what was compared differs.
     Failed,
+    /// What was to be compared cannot be read.
+    CannotTell,
     /// A member of the primary's URLs answers, but not as an etcd peer.
     NotAPeer,
     /// The primary's URLs belong to different clusters.
@@ -44,6 +46,7 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failed => 1,
+            Self::CannotTell => 2,
             Self::NotAPeer => 10,
             Self::ClusterMismatch => 11,
             Self::NotALearner => 12,

@@ -22,7 +22,10 @@ impl Halt {
     #[must_use]
     pub fn of_learner(end: &learner::End) -> Option<Self> {
         let exit = match end {
-            learner::End::Stopped | learner::End::Alone | learner::End::Snapshot { .. } => {
+            learner::End::Stopped
+            | learner::End::Alone
+            | learner::End::Snapshot { .. }
+            | learner::End::Beginning { .. } => {
                 return None;
             }
             learner::End::Removed(_) => Exit::Removed,

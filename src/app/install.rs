@@ -1,16 +1,22 @@
 //! Installs the snapshots that leaders send, while the leader waits.
 
+use bytes::Bytes;
+
 use super::App;
 use super::resume::Base;
 use super::stream::{Next, Session};
 use crate::checkpoint::{Basis, Phase as CheckpointPhase};
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
-use crate::ids::MemberId;
+use crate::ids::{MemberId, RaftIndex, Term};
 use crate::install::{self, Install, Target, content_of};
 use crate::learner;
+use crate::ledger::Ledger;
 use crate::peer::{Inbound, Inbox, Received};
-use crate::resolve::Settings;
+use crate::plan::{Nested, Write};
+use crate::range::KeyRange;
+use crate::reserved;
+use crate::resolve::{Position, PrimaryState, Settings};
 use crate::standby;
 use crate::status::Phase;
 
@@ -64,6 +70,46 @@ impl App {
         }
     }
 
+    /// Empties the standby, to take the primary's log from its first entry.
+    pub(super) async fn begin_anew(
+        &self,
+        mut base: Base,
+        inbox: Inbox,
+    ) -> Result<Result<Next, Exit>, Fatal> {
+        let settings = Settings {
+            voters: 1,
+            ..base.state.settings().clone()
+        };
+        let old = Some(base.checkpoint.ledger.clone());
+        base.ledger = Ledger::new(&self.config.stream, old.as_ref(), &settings.digest_key);
+        base.state = PrimaryState::new(settings, Position::START);
+        let checkpoint = &mut base.checkpoint;
+        checkpoint.ledger = base.ledger.place().clone();
+        checkpoint.phase = CheckpointPhase::Streaming;
+        (checkpoint.index, checkpoint.term) = (RaftIndex(0), Term(0));
+        checkpoint.revision = Position::START.revision;
+        checkpoint.compact_revision = Position::START.compact_revision;
+        checkpoint.voters.clear();
+        checkpoint.learners.clear();
+        checkpoint.batch += 1;
+        let everything = KeyRange::from(Bytes::from_static(&[0]));
+        let others = everything.without(&reserved::range()).into_iter();
+        let deletes = others.map(Write::Delete).map(Nested::Op).collect();
+        let written = base.writer.write(deletes, &base.checkpoint);
+        let Some(written) = self.unless_stopped(written).await else {
+            return Ok(Err(Exit::Ok));
+        };
+        match written {
+            Ok(_) => Ok(Ok(Next {
+                base,
+                inbox,
+                installed: None,
+            })),
+            Err(error @ standby::Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
+            Err(error @ standby::Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
+        }
+    }
+
     async fn install_one(
         &self,
         session: &Session,
@@ -100,8 +146,8 @@ impl App {
             halted(&error, exit)
         };
         let by_content = CheckpointPhase::Installing {
-            index: crate::ids::RaftIndex(0),
-            term: crate::ids::Term(0),
+            index: RaftIndex(0),
+            term: Term(0),
             basis: Basis::Content,
         };
         let is_by_content = matches!(

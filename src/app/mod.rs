@@ -43,13 +43,17 @@ struct App {
     transport: Transport,
 }
 
-/// Runs until `stop` or an end that needs no person, and returns the exit code.
+/// Runs until `stop` or an end that needs no person, and returns the exit code. What it does is
+/// shown on `board`.
 ///
 /// # Errors
 /// [`Fatal`] for whatever prevents the stream from beginning.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal> {
+pub async fn run(
+    config: Config,
+    board: Arc<Board>,
+    stop: CancellationToken,
+) -> Result<Exit, Fatal> {
     let _lock = DataDir::lock(&config.data_dir)?;
-    let board = Arc::new(Board::new(&config.stream));
     let registry = prometheus::Registry::new();
     let metrics = apply::Metrics::register(&registry)
         .map_err(|error| Fatal::new(Exit::Failed, format!("register metrics: {error}")))?;

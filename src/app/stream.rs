@@ -52,6 +52,8 @@ enum Ended {
     Exit(Exit),
     /// A snapshot is to be installed.
     Snapshot(Box<(Base, Received, Inbox)>),
+    /// The standby is to be emptied, and the primary's log taken from its first entry.
+    Beginning(Box<(Base, Inbox)>),
 }
 
 impl App {
@@ -68,6 +70,14 @@ impl App {
             let (base, snapshot, inbox) = match ended {
                 Ended::Exit(exit) => return Ok(exit),
                 Ended::Snapshot(parts) => *parts,
+                Ended::Beginning(parts) => {
+                    let (base, inbox) = *parts;
+                    match Box::pin(self.begin_anew(base, inbox)).await? {
+                        Ok(begun) => next = begun,
+                        Err(exit) => return Ok(exit),
+                    }
+                    continue;
+                }
             };
             match Box::pin(self.install(&session, base, snapshot, inbox)).await? {
                 Ok(installed) => next = installed,
@@ -235,6 +245,10 @@ impl App {
             learner::End::Snapshot {
                 snapshot, inbox, ..
             } => Ok(Ended::Snapshot(Box::new((base, snapshot, inbox)))),
+            learner::End::Beginning { inbox } => {
+                tracing::info!("the primary's log begins with the cluster: beginning anew");
+                Ok(Ended::Beginning(Box::new((base, inbox))))
+            }
             learner::End::Stopped
             | learner::End::Alone
             | learner::End::Removed(_)

@@ -1,5 +1,8 @@
 //! The command line: one file for each subcommand.
 
+mod dump;
+mod progress;
+mod resync;
 mod run;
 mod status;
 
@@ -22,12 +25,18 @@ enum Command {
     Run(Box<run::Args>),
     /// Show what a running process does.
     Status(status::Args),
+    /// Make a stream begin with a snapshot of the primary again.
+    Resync(resync::Args),
+    /// Show what is in files of the primary, offline.
+    #[command(subcommand)]
+    Dump(dump::Command),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or stopped by SIGTERM or SIGINT with everything written
-   1  failed
+   1  failed; what was compared differs
+   2  what was to be compared cannot be read
   10  the primary's URLs answer, but not as etcd peers
   11  the primary's URLs belong to different clusters
   12  the advertised peer URL belongs to a voter
@@ -64,6 +73,8 @@ pub fn main() -> Result<Exit, Fatal> {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Status(args) => status::main(&args),
+        Command::Resync(args) => resync::main(args),
+        Command::Dump(command) => dump::main(&command),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Typed};
 use crate::exit::{Exit, Fatal};
+use crate::status::Board;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +47,9 @@ pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
             tracing::info!("told to stop");
             stopping.cancel();
         });
-        Box::pin(crate::app::run(config, stop)).await
+        let board = Arc::new(Board::new(&config.stream));
+        super::progress::watch(Arc::clone(&board));
+        Box::pin(crate::app::run(config, board, stop)).await
     })
 }
 

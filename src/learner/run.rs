@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::awaiting::{Asked, Awaiting};
 use super::error::Error;
 use super::inlet::Inlet;
 use super::lag::LagClock;
 use super::membership::MemberChange;
 use super::node::{Event, Handout, Offered};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
-use crate::peer::kind::MessageKind;
+use crate::pb::raftpb::Message;
 use crate::peer::{Inbound, Inbox, Received, Transport};
 
 /// The learner with everything it talks to.
@@ -33,7 +34,7 @@ pub struct Learner {
     /// A snapshot that our log covers, whose leader is answered when all of it is durable.
     covered: Option<Received>,
     /// Entries are of no use until a snapshot comes.
-    awaits_snapshot: bool,
+    awaiting: Option<Awaiting>,
     /// Members whose appends we do not read now, and since when.
     detached: BTreeMap<MemberId, Instant>,
 }
@@ -96,6 +97,12 @@ pub enum End {
         /// messages. The rest is to be received from it: a removal, a newer snapshot.
         inbox: Inbox,
     },
+    /// A snapshot was awaited, and none will come: the leader's log begins with the cluster.
+    #[error("the leader sends its log from the beginning")]
+    Beginning {
+        /// What else comes from the primary.
+        inbox: Inbox,
+    },
     /// The primary speaks of something that we do not know.
     #[error("member {from} sends something that this version does not know: {what}; upgrade")]
     Unknown {
@@ -140,17 +147,15 @@ impl Learner {
             lag,
             first: None,
             covered: None,
-            awaits_snapshot: false,
+            awaiting: None,
             detached: BTreeMap::new(),
         }
     }
 
-    /// Lets it take no entries, and end with the first snapshot. Heartbeats are answered, as a
-    /// leader sends a snapshot to active members only, and appends are not: an answer to one would
-    /// say that we hold what is before it.
+    /// Lets it take no entries, and end with the first snapshot, or with [`End::Beginning`].
     #[must_use]
     pub fn awaiting_snapshot(mut self) -> Self {
-        self.awaits_snapshot = true;
+        self.awaiting = Some(Awaiting::default());
         self
     }
 
@@ -170,6 +175,10 @@ impl Learner {
     pub async fn run(mut self, stop: CancellationToken) -> End {
         let end = match self.live(&stop).await {
             Stop::End(end) => end,
+            Stop::Beginning => {
+                self.publish();
+                return End::Beginning { inbox: self.inbox };
+            }
             Stop::Snapshot(snapshot) => {
                 self.inbox.drop_messages();
                 self.publish();
@@ -257,9 +266,9 @@ impl Learner {
             Inbound::Message { message, .. } => {
                 let now = Instant::now();
                 self.view.send_modify(|view| view.last_heard = Some(now));
-                if self.awaits_snapshot && message.r#type == MessageKind::App.number() {
+                let Some(message) = self.unless_awaiting(message)? else {
                     return Ok(());
-                }
+                };
                 let taken = self.inlet.handle_message(now, message);
                 Ok(taken.map_err(End::from)?)
             }
@@ -273,8 +282,25 @@ impl Learner {
         }
     }
 
+    /// The message, if it is to be stepped.
+    fn unless_awaiting(&mut self, message: Message) -> Result<Option<Message>, Stop> {
+        let Some(awaiting) = &mut self.awaiting else {
+            return Ok(Some(message));
+        };
+        match awaiting.take(self.us, message) {
+            Asked::Step(message) => Ok(Some(message)),
+            Asked::Nothing => Ok(None),
+            Asked::Answer(answer) => {
+                // Refused if it went out a moment ago.
+                let _sent = self.transport.send(MemberId(answer.to), &answer);
+                Ok(None)
+            }
+            Asked::Beginning => Err(Stop::Beginning),
+        }
+    }
+
     fn take_snapshot(&mut self, snapshot: Received) -> Result<(), Stop> {
-        if self.awaits_snapshot {
+        if self.awaiting.is_some() {
             return Err(Stop::Snapshot(snapshot));
         }
         let message = snapshot.message().clone();
@@ -393,6 +419,8 @@ enum Stop {
     End(End),
     /// [`End::Snapshot`], which takes the inbox along.
     Snapshot(Received),
+    /// [`End::Beginning`], likewise.
+    Beginning,
 }
 
 impl From<End> for Stop {

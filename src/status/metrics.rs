@@ -23,6 +23,8 @@ pub(super) struct Metrics {
     messages: CounterVec,
     streams: GaugeVec,
     state: GaugeVec,
+    snapshot: GaugeVec,
+    ledger_bytes: Gauge,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
@@ -30,21 +32,23 @@ pub(super) struct Metrics {
     users: Users,
 }
 
+const SNAPSHOT: &str =
+    "The latest snapshot of the primary: what was received, compared and written.";
+
 /// Every value of the label `phase`.
-const PHASES: [&str; 4] = ["joining", "contacting", "streaming", "halted"];
+const PHASES: [&str; 5] = ["joining", "contacting", "installing", "streaming", "halted"];
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let named = |name: &str, help: &str| Opts::new(format!("etcd_syncer_{name}"), help);
         let one =
-            |name: &str, help: &str| registered(registry, Gauge::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Gauge::with_opts(opts(name, help))?);
         let many = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, GaugeVec::new(named(name, help), labels)?)
+            registered(registry, GaugeVec::new(opts(name, help), labels)?)
         };
         let count =
-            |name: &str, help: &str| registered(registry, Counter::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Counter::with_opts(opts(name, help))?);
         let counts = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, CounterVec::new(named(name, help), labels)?)
+            registered(registry, CounterVec::new(opts(name, help), labels)?)
         };
         Ok(Self {
             index: many(
@@ -86,6 +90,8 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
+            snapshot: many("snapshot", SNAPSHOT, &["what"])?,
+            ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
             phase: many(
                 "phase",
                 "1 for the phase that the process is in.",
@@ -142,6 +148,7 @@ impl Metrics {
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
         self.users.set(page);
+        self.set_snapshot(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -150,6 +157,28 @@ impl Metrics {
         self.is_voter.set(f64::from(u8::from(page.is_voter)));
         self.is_ready
             .set(f64::from(u8::from(page.not_ready.is_none())));
+    }
+
+    fn set_snapshot(&self, page: &Page) {
+        self.ledger_bytes
+            .set(float(page.primary_state.ledger_bytes));
+        let Some(snapshot) = &page.snapshot else {
+            return;
+        };
+        for (what, value) in [
+            ("index", float(snapshot.index)),
+            ("received_bytes", float(snapshot.received_bytes)),
+            ("keys", size(snapshot.keys)),
+            ("keys_compared", size(snapshot.keys_compared)),
+            ("puts", size(snapshot.puts)),
+            ("deletes", size(snapshot.deletes)),
+            ("same_value", size(snapshot.same_value)),
+            ("value_bytes", float(snapshot.value_bytes)),
+            ("seconds", snapshot.seconds),
+            ("seconds_left", snapshot.seconds_left.unwrap_or_default()),
+        ] {
+            self.snapshot.with_label_values(&[what]).set(value);
+        }
     }
 
     fn set_transport(&self, page: &Page) {
@@ -243,6 +272,10 @@ fn float(value: u64) -> f64 {
 
 fn size(value: usize) -> f64 {
     float(value as u64)
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("etcd_syncer_{name}"), help)
 }
 
 fn registered<C: Collector + Clone + 'static>(

@@ -18,3 +18,4 @@ mod users;
 pub use board::{Board, Joined, Phase};
 pub use page::Page;
 pub use routes::serve;
+pub use snapshot::SnapshotPage;

@@ -153,6 +153,8 @@ pub struct StatePage {
     pub leases: usize,
     /// Entries that wait to be worked out.
     pub queued_entries: usize,
+    /// Bytes that it takes in the standby's ledger.
+    pub ledger_bytes: u64,
 }
 
 /// Memory and messages.
@@ -236,6 +238,7 @@ impl Page {
                 keys: apply.keys,
                 leases: apply.leases,
                 queued_entries: apply.queued,
+                ledger_bytes: apply.ledger_bytes,
             },
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),

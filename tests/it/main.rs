@@ -16,6 +16,7 @@ mod auth_pairs;
 mod auth_suite;
 mod fake_auth;
 mod fake_standby;
+mod offline;
 mod real_entries;
 mod snapshot;
 mod standby_suite;

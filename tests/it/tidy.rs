@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("checkpoint", "ids pb"),
     ("entry", "ids pb wire"),
     ("peer", "ids pb"),
+    ("wal", "ids pb"),
     ("resolve", "base64 entry ids pb range range_set secret"),
     ("snapshot", "ids resolve secret wire"),
     ("statefile", "exit resolve"),
@@ -32,6 +33,10 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     ("plan", "ids ledger range range_set reserved resolve secret"),
     ("learner", "checkpoint entry ids pb peer"),
+    (
+        "offline",
+        "checkpoint entry ids learner pb peer range range_set resolve snapshot wal",
+    ),
     ("pipeline", "entry ids learner plan resolve"),
     (
         "standby",
@@ -56,7 +61,12 @@ const IMPORTS: &[(&str, &str)] = &[
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
          pipeline plan primary range reserved resolve standby statefile status",
     ),
-    ("cli", "app config exit status"),
+    ("resync", "backoff checkpoint ids reserved standby"),
+    (
+        "cli",
+        "app config entry exit ids learner offline pb range resolve resync secret snapshot standby \
+         status wal",
+    ),
     ("main", "cli"),
     ("lib", ""),
 ];
@@ -70,6 +80,7 @@ const PURE: &[&str] = &[
     "entry/",
     "install/diff",
     "install/piece",
+    "learner/awaiting",
     "learner/convert",
     "learner/inlet",
     "learner/lag",
@@ -78,6 +89,13 @@ const PURE: &[&str] = &[
     "learner/node",
     "learner/terms",
     "ledger/",
+    "offline/capture/",
+    "offline/effects",
+    "offline/election",
+    "offline/handouts",
+    "offline/recovery",
+    "offline/snap",
+    "offline/store",
     "peer/codec/",
     "peer/filter",
     "peer/handshake",
@@ -99,6 +117,16 @@ const PURE: &[&str] = &[
     "snapshot/state",
     "snapshot/store/",
     "snapshot/values",
+    "wal/behind",
+    "wal/decoder",
+    "wal/entries",
+    "wal/error",
+    "wal/frame",
+    "wal/log",
+    "wal/name",
+    "wal/reading",
+    "wal/record",
+    "wal/survey",
     "wire",
 ];
 /// The same, by how their names begin: `range`, `range_set`.

@@ -15,13 +15,27 @@ use crate::snapshot::store::{Flaw, Record, RecordKey};
 #[derive(Debug)]
 pub(in crate::snapshot) struct Collector {
     rows: Rows,
-    /// Places of rows, by the hash of their names. The hash is a keyed one, since whoever can write
-    /// to the primary chooses the keys.
-    table: HashTable<u32>,
+    table: HashTable<Slot>,
+    /// A keyed hash, since whoever can write to the primary chooses the keys.
     hasher: RandomState,
     compact_revision: Revision,
     deletions: Vec<Touch>,
     creations: Vec<Touch>,
+}
+
+/// Where the row of a name is. The hash of the name stands beside it, so that a table that grows
+/// need not read all names again.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    hash: u32,
+    row: u32,
+}
+
+impl Slot {
+    /// The hash that the table works with: half of one, in both halves.
+    fn table_hash(&self) -> u64 {
+        u64::from(self.hash) * 0x1_0000_0001
+    }
 }
 
 /// A change of a key above the compact revision.
@@ -98,28 +112,29 @@ impl Collector {
 
     /// The place of the key, which holds the row unless a newer one was there.
     fn keep_newest(&mut self, name: &[u8], row: Row) -> Result<u32, Flaw> {
-        let hash = self.hasher.hash_one(name);
-        let known = self
-            .table
-            .find(hash, |place| self.rows.name(*place) == name);
-        if let Some(&place) = known {
-            if let Some(slot) = self.rows.row_mut(place) {
-                match (row.modified, row.sub).cmp(&(slot.modified, slot.sub)) {
-                    std::cmp::Ordering::Less => {}
-                    std::cmp::Ordering::Greater => slot.update(row),
-                    std::cmp::Ordering::Equal => {
-                        return Err(Flaw::Unknown("a key has two records of one revision"));
-                    }
+        let [.., a, b, c, d] = self.hasher.hash_one(name).to_le_bytes();
+        let slot = Slot {
+            hash: u32::from_le_bytes([a, b, c, d]),
+            row: u32::try_from(self.rows.len()).map_err(|_| Flaw::Range("how many keys"))?,
+        };
+        let is_of_name =
+            |known: &Slot| known.hash == slot.hash && self.rows.name(known.row) == name;
+        let Some(known) = self.table.find(slot.table_hash(), is_of_name) else {
+            self.rows.push(name, row);
+            self.table
+                .insert_unique(slot.table_hash(), slot, Slot::table_hash);
+            return Ok(slot.row);
+        };
+        if let Some(stored) = self.rows.row_mut(known.row) {
+            match (row.modified, row.sub).cmp(&(stored.modified, stored.sub)) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Greater => stored.update(row),
+                std::cmp::Ordering::Equal => {
+                    return Err(Flaw::Unknown("a key has two records of one revision"));
                 }
             }
-            return Ok(place);
         }
-        let place = u32::try_from(self.rows.len()).map_err(|_| Flaw::Range("how many keys"))?;
-        self.rows.push(name, row);
-        let rows = &self.rows;
-        let hash_of = |place: &u32| self.hasher.hash_one(rows.name(*place));
-        self.table.insert_unique(hash, place, hash_of);
-        Ok(place)
+        Ok(known.row)
     }
 
     /// All live keys, and what was deleted and put again above the compact revision.

@@ -6,10 +6,10 @@
 //! order records come: they are read as they lie in the file. At the end what is dead is dropped
 //! and the rest sorted by key.
 //!
-//! A key costs its own bytes once and 60 bytes more; while records come there is a hash table of
-//! up to 12 bytes for each key, tombstones included, and while keys are sorted there are 16. So
-//! 10 M keys of 50 bytes take 1.1 GB, and 1.3 GB at most. Each deletion above the compact revision
-//! takes 16 bytes more, and so does each key that was created there by a transaction.
+//! A key costs its own bytes once and 60 bytes more. While records come there is a hash table of up
+//! to 21 bytes for each key, tombstones included, and while keys are sorted there are 16. So 10 M
+//! keys of 46 bytes take 1.1 GB, and 1.2 GB at most. Each deletion above the compact revision takes
+//! 16 bytes more, and so does each key that was created there by a transaction.
 
 mod collect;
 mod order;

@@ -3,6 +3,8 @@
 
 mod build;
 mod damage;
+mod dump;
+mod fixtures;
 mod history;
 mod judge;
 mod real;

@@ -48,7 +48,7 @@ async fn fill(cluster: &Cluster) -> Result<i64> {
     let mut client = cluster.client().await?;
     let work = Workload::new(17).keys(80).operations(500);
     work.run(cluster).await?;
-    for (id, ttl) in [(4242, 4000), (-5, 70), (11, 1)] {
+    for (id, ttl) in [(4242, 4000), (-5, 700), (11, 650)] {
         let options = LeaseGrantOptions::new().with_id(id);
         client.lease_grant(ttl, Some(options)).await?;
     }
