@@ -1,6 +1,7 @@
 //! A process that ends at any call to the standby, between keys and users: the next one goes on
 //! from the checkpoint, with digests for what it does not know, and everything ends up as it would.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,13 +16,14 @@ use etcd_syncer::learner::Handout;
 use etcd_syncer::ledger::{Ledger, Loader};
 use etcd_syncer::pb::etcdpb::{self, InternalRaftRequest};
 use etcd_syncer::pipeline::{HistoryPolicy, Pipeline};
-use etcd_syncer::plan::Limits;
 use etcd_syncer::plan::auth::{Access, AuthCall, Given};
+use etcd_syncer::plan::{CompactionPolicy, Limits};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{
     DigestKey, Permission, Position, PrimaryState, Rules, Settings, Version,
 };
+use etcd_syncer::standby::keeper::{self, Keeper};
 use etcd_syncer::standby::{
     About, Answer, Auth, Failure, KeyValue, Reconciler, Standby, Stored, Transaction, Writer,
     first_contact,
@@ -318,6 +320,21 @@ async fn loaded(standby: &mut Both, checkpoint: &Checkpoint) -> (PrimaryState, L
     (loaded.state, loaded.ledger)
 }
 
+/// A keeper that has nothing to do, on a standby of its own.
+fn idle_keeper() -> keeper::Handle {
+    let options = keeper::Options {
+        ttl: Duration::from_secs(3600),
+        compaction: CompactionPolicy::None,
+    };
+    let known = keeper::Known {
+        held: Vec::new(),
+        ended: BTreeSet::new(),
+    };
+    let (keeper, handle) = Keeper::new(FakeStandby::new, options, known, watch::Sender::default());
+    tokio::spawn(keeper.run(CancellationToken::new()));
+    handle
+}
+
 /// One process, until it has written everything.
 async fn live(mut standby: Both, process: u64) -> Left<Both> {
     let key = reserved::checkpoint_key(STREAM);
@@ -348,6 +365,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
         handouts,
         durable: watch::Sender::new(RaftIndex(0)),
         rules,
+        keeper: idle_keeper(),
     };
     let metrics = apply::Metrics::register(&prometheus::Registry::new()).unwrap();
     let apply = Apply::new(
