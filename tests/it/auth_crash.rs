@@ -30,7 +30,7 @@ use etcd_syncer::standby::{
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::auth_model::OURS;
 use crate::fake_auth::FakeAuth;
@@ -321,7 +321,7 @@ async fn loaded(standby: &mut Both, checkpoint: &Checkpoint) -> (PrimaryState, L
 }
 
 /// A keeper that has nothing to do, on a standby of its own.
-fn idle_keeper() -> keeper::Handle {
+fn idle_keeper() -> (keeper::Handle, DropGuard) {
     let options = keeper::Options {
         ttl: Duration::from_secs(3600),
         compaction: CompactionPolicy::None,
@@ -331,8 +331,9 @@ fn idle_keeper() -> keeper::Handle {
         ended: BTreeSet::new(),
     };
     let (keeper, handle) = Keeper::new(FakeStandby::new, options, known, watch::Sender::default());
-    tokio::spawn(keeper.run(CancellationToken::new()));
-    handle
+    let stop = CancellationToken::new();
+    tokio::spawn(keeper.run(stop.clone()));
+    (handle, stop.drop_guard())
 }
 
 /// One process, until it has written everything.
@@ -361,11 +362,12 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     handouts_in.send(rest.collect()).unwrap();
     drop(handouts_in);
     let (_rules, rules) = watch::channel(Rules::of(Version::new(3, 6, 14)));
+    let (keeper, _stop) = idle_keeper();
     let channels = apply::Channels {
         handouts,
         durable: watch::Sender::new(RaftIndex(0)),
         rules,
-        keeper: idle_keeper(),
+        keeper,
     };
     let metrics = apply::Metrics::register(&prometheus::Registry::new()).unwrap();
     let apply = Apply::new(
