@@ -5,8 +5,10 @@
 //! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
 //! waits on a timer.
 
+mod auth;
 mod leases;
 mod metrics;
+mod view;
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +20,19 @@ use crate::checkpoint::Checkpoint;
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::learner::Handout;
 use crate::ledger::Ledger;
-use crate::pipeline::{self, Pipeline, Polled, Tally};
+use crate::pipeline::{self, Pipeline, Polled};
 use crate::plan::{Batch, Milestones, Nested, Write, list_max, nest};
 use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
-use crate::standby::{self, Failure, Standby, Writer, Written, keeper};
+use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, Written, keeper};
 pub use metrics::Metrics;
+pub use view::{BatchView, View};
 
 /// The task.
 #[derive(Debug)]
 pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
+    reconciler: Reconciler,
     checkpoint: Checkpoint,
     ledger: Ledger,
     keeper: keeper::Handle,
@@ -57,56 +61,6 @@ pub struct Channels {
     pub rules: watch::Receiver<Result<Rules, UnknownVersion>>,
     /// What keeps the leases.
     pub keeper: keeper::Handle,
-}
-
-/// What the task shows of itself.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// Last entry whose effect was worked out.
-    pub resolved: RaftIndex,
-    /// Last entry whose effect the standby holds.
-    pub durable: RaftIndex,
-    /// The primary's revision at the durable index.
-    pub primary_revision: Revision,
-    /// The primary's compact revision at the durable index.
-    pub compact_revision: Revision,
-    /// The standby's revision that holds the last batch.
-    pub standby_revision: i64,
-    /// Entries that wait to be worked out.
-    pub queued: usize,
-    /// Live keys of the primary.
-    pub keys: usize,
-    /// Leases of the primary.
-    pub leases: usize,
-    /// Leases that were put right on the standby.
-    pub leases_restored: u64,
-    /// Bytes of the ledger in the standby.
-    pub ledger_bytes: u64,
-    /// Batches written.
-    pub batches: u64,
-    /// Transactions sent, more than batches if some had to be sent again.
-    pub attempts: u64,
-    /// The last batch.
-    pub last_batch: BatchView,
-    /// The largest value of each figure so far.
-    pub largest_batch: BatchView,
-    /// Entries on which members of the primary may have disagreed.
-    pub disagreements: Vec<RaftIndex>,
-    /// Entries by kind.
-    pub tallies: Vec<(&'static str, Tally)>,
-}
-
-/// Figures of a batch.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BatchView {
-    /// Entries of the primary in it.
-    pub entries: usize,
-    /// Operations on keys.
-    pub ops: usize,
-    /// Bytes of keys and values, about.
-    pub bytes: usize,
-    /// From sending it to knowing that it is in the standby.
-    pub took: Duration,
 }
 
 /// Why the task ended.
@@ -172,6 +126,8 @@ pub struct Left<S> {
     pub end: End,
     /// The one who writes.
     pub writer: Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: Reconciler,
     /// What it last wrote.
     pub checkpoint: Checkpoint,
     /// The ledger.
@@ -185,12 +141,13 @@ pub struct Left<S> {
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-impl<S: Standby> Apply<S> {
+impl<S: Standby + Auth> Apply<S> {
     /// A task that goes on behind `checkpoint`.
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        (writer, checkpoint, ledger): (Writer<S>, Checkpoint, Ledger),
+        (writer, reconciler): (Writer<S>, Reconciler),
+        (checkpoint, ledger): (Checkpoint, Ledger),
         txn_ops_max: usize,
         channels: Channels,
         view: watch::Sender<View>,
@@ -210,6 +167,7 @@ impl<S: Standby> Apply<S> {
             milestones: Milestones::new(checkpoint.revision, standby_revision),
             compacted: checkpoint.compact_revision,
             losses: 0,
+            reconciler,
             checkpoint,
             ledger,
             txn_ops_max,
@@ -227,14 +185,18 @@ impl<S: Standby> Apply<S> {
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
     pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
         self.show();
-        let end = loop {
-            if let Err(end) = self.turn(&stop).await {
-                break end;
-            }
+        let end = match self.begin_auth(&stop).await {
+            Ok(()) => loop {
+                if let Err(end) = self.turn(&stop).await {
+                    break end;
+                }
+            },
+            Err(end) => end,
         };
         Left {
             end,
             writer: self.writer,
+            reconciler: self.reconciler,
             checkpoint: self.checkpoint,
             ledger: self.ledger,
             keeper: self.keeper,
@@ -268,6 +230,9 @@ impl<S: Standby> Apply<S> {
         }
         match polled? {
             Polled::Batch(batch) => {
+                if batch.changes_auth() {
+                    self.bring_auth(stop).await?;
+                }
                 self.write(*batch, stop).await?;
                 self.roll(stop).await.map(drop)
             }
@@ -291,6 +256,7 @@ impl<S: Standby> Apply<S> {
                     Ok(())
                 }
                 event = self.keeper.event() => self.heard(event?, stop).await,
+                () = auth::at(self.reconciler.recheck_at()) => self.bring_auth(stop).await,
             },
         }
     }

@@ -3,6 +3,7 @@
 //! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
 //! again. The keys of the file are the flags' names, as in etcd's own configuration file.
 
+mod login;
 mod values;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 use crate::pipeline::HistoryPolicy;
 use crate::plan::CompactionPolicy;
+use crate::secret::{Credentials, Secret};
 use values::{
     choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
     socket_address, stream, whole_seconds,
@@ -62,6 +64,29 @@ pub struct Typed {
     )]
     #[serde(deserialize_with = "list")]
     pub primary_endpoints: Vec<String>,
+
+    /// Our own user of the standby, with role root. It is made if the standby has auth disabled,
+    /// and no user of the primary by this name is replicated. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_USER", value_name = "NAME")]
+    pub standby_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_STANDBY_PASSWORD. Needed if
+    /// the standby has auth enabled, or shall have as soon as the primary has.
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_PASSWORD_FILE", value_name = "FILE")]
+    pub standby_password_file: Option<PathBuf>,
+
+    /// User of the primary for --primary-endpoints, if those ask for one. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_USER", value_name = "NAME")]
+    pub primary_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_PRIMARY_PASSWORD.
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_PASSWORD_FILE", value_name = "FILE")]
+    pub primary_password_file: Option<PathBuf>,
+
+    /// Passwords from the environment: of our user on the standby, and on the primary.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub passwords: Passwords,
 
     /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
     #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
@@ -118,6 +143,15 @@ pub struct Typed {
     pub dump_state: Option<PathBuf>,
 }
 
+/// Passwords that came in a variable.
+#[derive(Clone, Debug, Default)]
+pub struct Passwords {
+    /// Of our user on the standby.
+    pub standby: Option<Secret>,
+    /// Of our user on the primary.
+    pub primary: Option<Secret>,
+}
+
 /// Options of `run`, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -131,6 +165,12 @@ pub struct Config {
     pub standby_endpoints: Vec<String>,
     /// Client URLs of the primary, possibly none.
     pub primary_endpoints: Vec<String>,
+    /// The name of our own user of the standby.
+    pub standby_user: String,
+    /// How to log in there, if there is a password.
+    pub standby_login: Option<Credentials>,
+    /// How to log in on the primary, if there is a password.
+    pub primary_login: Option<Credentials>,
     /// Name of the stream.
     pub stream: String,
     /// Folder of this process.
@@ -233,6 +273,14 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A password cannot be used.
+    #[error("the password in {place}: {why}")]
+    Password {
+        /// The file or the variable.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The file is not what it should be.
     #[error("read the configuration {}: {why}", path.display())]
     Parse {
@@ -259,6 +307,18 @@ impl Typed {
         })
     }
 
+    /// With the passwords that stand in the environment.
+    ///
+    /// # Errors
+    /// [`Error::Password`].
+    pub fn with_passwords(mut self) -> Result<Self, Error> {
+        self.passwords = Passwords {
+            standby: login::from_environment("ETCD_SYNCER_STANDBY_PASSWORD")?,
+            primary: login::from_environment("ETCD_SYNCER_PRIMARY_PASSWORD")?,
+        };
+        Ok(self)
+    }
+
     /// What `self` leaves out is taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -270,6 +330,14 @@ impl Typed {
             advertise_peer_url: this.advertise_peer_url.or(other.advertise_peer_url),
             standby_endpoints: list(this.standby_endpoints, other.standby_endpoints),
             primary_endpoints: list(this.primary_endpoints, other.primary_endpoints),
+            standby_user: this.standby_user.or(other.standby_user),
+            standby_password_file: this.standby_password_file.or(other.standby_password_file),
+            primary_user: this.primary_user.or(other.primary_user),
+            primary_password_file: this.primary_password_file.or(other.primary_password_file),
+            passwords: Passwords {
+                standby: this.passwords.standby.or(other.passwords.standby),
+                primary: this.passwords.primary.or(other.passwords.primary),
+            },
             stream: this.stream.or(other.stream),
             data_dir: this.data_dir.or(other.data_dir),
             listen_status: this.listen_status.or(other.listen_status),
@@ -299,6 +367,10 @@ impl Typed {
             advertise_peer_url: text(self.advertise_peer_url),
             standby_endpoints: list(self.standby_endpoints),
             primary_endpoints: list(self.primary_endpoints),
+            standby_user: text(self.standby_user),
+            standby_password_file: path(self.standby_password_file),
+            primary_user: text(self.primary_user),
+            primary_password_file: path(self.primary_password_file),
             stream: text(self.stream),
             data_dir: path(self.data_dir),
             listen_status: text(self.listen_status),
@@ -317,6 +389,7 @@ impl Typed {
     /// # Errors
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
+        let logins = login::Logins::of(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -335,6 +408,9 @@ impl Typed {
                 required_list("standby-endpoints", self.standby_endpoints)?,
             )?,
             primary_endpoints: endpoints("primary-endpoints", self.primary_endpoints)?,
+            standby_login: logins.standby,
+            primary_login: logins.primary,
+            standby_user: logins.standby_user,
             data_dir: self
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),

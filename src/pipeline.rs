@@ -29,17 +29,6 @@ pub enum Error {
     /// The entry does not fit into the standby.
     #[error("plan a batch: {0}")]
     Plan(#[from] TooLarge),
-    /// The entry's effect is known, and this version cannot bring it to the standby.
-    #[error(
-        "resolve entry {index} ({kind}): bringing users, roles and auth to the standby is not supported \
-         by this version; use one that does"
-    )]
-    Unsupported {
-        /// The entry.
-        index: RaftIndex,
-        /// Name of its kind.
-        kind: &'static str,
-    },
 }
 
 /// When to leave out states that a key had between.
@@ -88,8 +77,6 @@ pub struct Pipeline {
     held: Option<Unit>,
     /// Decoded, and waiting for values.
     asking: Option<Asking>,
-    /// Why nothing comes after what was handed out, if nothing does.
-    refused: Option<Error>,
     /// Batches that the standby refused, whole or halved, to go before everything else.
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
@@ -118,7 +105,6 @@ impl Pipeline {
             policy,
             held: None,
             asking: None,
-            refused: None,
             halves: VecDeque::new(),
             tallies: BTreeMap::new(),
             disagreements: Vec::new(),
@@ -180,8 +166,11 @@ impl Pipeline {
         self.queue.extend(handouts);
     }
 
-    /// What to do next. To be called only while no batch is being written, as what it asks to be
-    /// read must be what the standby holds after the last batch.
+    /// What to do next. If a batch changes users or roles, those of [`Pipeline::state`] are what it
+    /// leads to, until the next call.
+    ///
+    /// To be called only while no batch is being written, as what it asks to be read must be what
+    /// the standby holds after the last batch.
     ///
     /// # Errors
     /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.
@@ -224,9 +213,9 @@ impl Pipeline {
             Resolution::NeedsValues(wanted) => {
                 asking.wanted = wanted;
                 self.asking = Some(asking);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// The standby refused the size of a batch: takes it back in two halves, or returns false if it
@@ -262,9 +251,6 @@ impl Pipeline {
                 self.held = Some(back);
                 return Ok(());
             }
-            if let Some(error) = &self.refused {
-                return Err(error.clone());
-            }
             if self.asking.is_some() {
                 return Ok(());
             }
@@ -277,7 +263,7 @@ impl Pipeline {
                 return Ok(());
             };
             match resolution {
-                Resolution::Done(resolved) => self.hold(resolved, handout)?,
+                Resolution::Done(resolved) => self.hold(resolved, handout),
                 Resolution::NeedsValues(wanted) => {
                     let values = Values::default();
                     self.asking = Some(Asking {
@@ -291,7 +277,7 @@ impl Pipeline {
         }
     }
 
-    fn hold(&mut self, resolved: Resolved, handout: Handout) -> Result<(), Error> {
+    fn hold(&mut self, resolved: Resolved, handout: Handout) {
         let tally = self.tallies.entry(resolved.kind).or_default();
         match resolved.outcome {
             Outcome::Effect => tally.with_effect += 1,
@@ -306,13 +292,6 @@ impl Pipeline {
             self.disagreements
                 .push((resolved.index, disagreement.clone()));
         }
-        if !resolved.auth.is_empty() {
-            let (index, kind) = (resolved.index, resolved.kind);
-            return Err(self
-                .refused
-                .insert(Error::Unsupported { index, kind })
-                .clone());
-        }
         assert!(self.held.is_none(), "two entries held at once");
         self.held = Some(Unit {
             index: resolved.index,
@@ -325,7 +304,6 @@ impl Pipeline {
             auth: resolved.auth,
             delta,
         });
-        Ok(())
     }
 }
 

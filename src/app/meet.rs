@@ -78,6 +78,7 @@ impl App {
             endpoints: self.config.standby_endpoints.clone(),
             request_timeout: self.config.standby_timeout,
         })
+        .log_in_as(self.config.standby_login.clone())
     }
 
     /// Waits until the standby answers; none if told to stop.
@@ -118,11 +119,17 @@ impl App {
         }
     }
 
+    /// The primary's client URLs, to be asked.
+    pub(super) fn primary(&self) -> primary::Clients {
+        let endpoints = self.config.primary_endpoints.clone();
+        primary::Clients::new(endpoints, self.config.primary_login.clone())
+    }
+
     pub(super) async fn check_primary_endpoints(&self, expected: ClusterId) -> Result<(), Fatal> {
         if self.config.primary_endpoints.is_empty() {
             return Ok(());
         }
-        match primary::cluster_of(&self.config.primary_endpoints).await {
+        match self.primary().cluster().await {
             Ok(cluster) if cluster == expected => Ok(()),
             Ok(cluster) => Err(Fatal::new(
                 Exit::ClusterMismatch,

@@ -28,7 +28,6 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
-use crate::primary;
 use crate::status::{self, Board, Joined};
 use release::Release;
 use stream::{Next, Session};
@@ -139,12 +138,8 @@ impl App {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
-            let endpoints = self.config.primary_endpoints.clone();
-            tokio::spawn(primary::watch(
-                endpoints,
-                primary,
-                self.board.primary.clone(),
-            ))
+            let clients = self.primary();
+            tokio::spawn(clients.watch(primary, self.board.primary.clone()))
         });
         let (rules_in, rules) = watch::channel(Ok(release.rules));
         let session = Session {

@@ -11,21 +11,21 @@ use crate::exit::{Exit, Fatal};
 use crate::ids::{RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
+use crate::plan::auth::{Access, Given};
 use crate::range::KeyRange;
 use crate::reserved;
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
+use crate::resolve::{DEFAULT_LEASE_TTL_MIN, DigestKey, Position, PrimaryState, Rules, Settings};
 use crate::standby::keeper;
-use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Standby, Writer};
+use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Reconciler, Standby, Writer};
 use crate::status::Phase;
 
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Where a stream goes on: what the standby holds, and who may write to it.
 pub(super) struct Base {
     pub(super) writer: Writer<Etcd>,
+    pub(super) reconciler: Reconciler,
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
@@ -76,6 +76,7 @@ impl App {
                 let (keeping, keeper) = self.keep(&loaded.state, loaded.ended);
                 let base = Base {
                     writer,
+                    reconciler: self.reconciler(&loaded.state),
                     checkpoint,
                     state: loaded.state,
                     ledger: loaded.ledger,
@@ -86,6 +87,21 @@ impl App {
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
+    }
+
+    /// For a standby that was brought to `state` by other processes.
+    fn reconciler(&self, state: &PrimaryState) -> Reconciler {
+        let access = match self.config.standby_login {
+            Some(_) => Access::Password,
+            None => Access::NoPassword,
+        };
+        Reconciler::new(
+            &self.config.standby_user,
+            access,
+            Given::restored(state.auth()),
+            self.board.auth.clone(),
+            self.board.standby_trouble.clone(),
+        )
     }
 
     fn beginning(&self, found: &Found, rules: Rules) -> (Checkpoint, Loaded) {
@@ -193,7 +209,7 @@ fn is_by_content(checkpoint: &Checkpoint) -> bool {
 fn settings(digest_key: DigestKey, rules: Rules, voters: usize) -> Settings {
     Settings {
         digest_key,
-        lease_ttl_min: LEASE_TTL_MIN,
+        lease_ttl_min: DEFAULT_LEASE_TTL_MIN,
         rules,
         voters,
     }

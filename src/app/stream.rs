@@ -114,7 +114,8 @@ impl App {
         };
         let apply = Apply::new(
             Pipeline::new(base.state, limits, self.config.history),
-            (base.writer, base.checkpoint, base.ledger),
+            (base.writer, base.reconciler),
+            (base.checkpoint, base.ledger),
             session.txn_ops_max,
             channels,
             self.board.apply.clone(),
@@ -204,6 +205,7 @@ impl App {
         {
             let base = Base {
                 writer: left.writer,
+                reconciler: left.reconciler,
                 checkpoint: left.checkpoint,
                 state: left.state,
                 ledger: left.ledger,

@@ -13,7 +13,7 @@ use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
 use crate::reserved;
 use crate::resolve::{Put, Value};
 use crate::standby::keeper;
-use crate::standby::{self, Failure, Standby};
+use crate::standby::{self, Auth, Failure, Standby};
 
 /// Keys that are attached again in one transaction, together with the checkpoint.
 const KEYS_AT_ONCE: usize = 1_000;
@@ -29,7 +29,7 @@ impl From<keeper::Error> for End {
     }
 }
 
-impl<S: Standby> Apply<S> {
+impl<S: Standby + Auth> Apply<S> {
     /// Waits until the leases exist that the batch needs.
     pub(super) async fn before(
         &mut self,

@@ -166,3 +166,78 @@ fn a_variable_set_to_nothing_is_not_set() {
     assert!(config.primary_endpoints.is_empty());
     assert_eq!(config.data_dir, Path::new("default.etcd-syncer"));
 }
+
+fn password_file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_password_comes_from_a_file_or_the_environment_and_is_not_shown() {
+    let plain = typed().check().unwrap();
+    assert_eq!(plain.standby_user, "etcd-syncer");
+    assert!(plain.standby_login.is_none() && plain.primary_login.is_none());
+
+    let file = password_file(b"pass word\r\n");
+    let with = Typed {
+        standby_password_file: Some(file.path().to_owned()),
+        primary_user: Some("root".to_owned()),
+        passwords: Passwords {
+            standby: Some(Secret::new("of the environment")),
+            primary: Some(Secret::new("for the primary")),
+        },
+        ..typed()
+    };
+    assert!(!format!("{with:?}").contains("environment"));
+    let config = with.or(Typed::default()).check().unwrap();
+    let shown = |login: Option<Credentials>| {
+        let login = login.unwrap();
+        (login.name, login.password.expose().clone())
+    };
+    assert!(!format!("{config:?}").contains("pass word"));
+    let standby = shown(config.standby_login);
+    assert_eq!(standby, ("etcd-syncer".to_owned(), "pass word".into()));
+    let primary = shown(config.primary_login);
+    assert_eq!(primary, ("root".to_owned(), "for the primary".into()));
+}
+
+#[test]
+fn a_password_that_etcd_would_not_take_is_refused_and_not_shown() {
+    let long = [b'x'; 73];
+    for (bytes, expected) in [
+        (&b""[..], "empty"),
+        (b"\n", "empty"),
+        (b"two\nlines", "one line"),
+        (b"p\xff", "UTF-8"),
+        (&long, "72 bytes"),
+    ] {
+        let file = password_file(bytes);
+        let message = refused(Typed {
+            standby_password_file: Some(file.path().to_owned()),
+            ..typed()
+        });
+        let place = file.path().display().to_string();
+        assert!(
+            message.contains(expected) && message.contains(&place),
+            "{message}"
+        );
+        assert!(
+            !message.contains("lines") || expected == "one line",
+            "{message}"
+        );
+    }
+    let message = refused(Typed {
+        primary_password_file: Some("/nowhere/password".into()),
+        ..typed()
+    });
+    assert!(message.contains("/nowhere/password"), "{message}");
+}
+
+#[test]
+fn no_password_is_taken_from_a_file_of_options() {
+    for key in ["standby-password", "passwords"] {
+        let error = yaml(&format!("{key}: x")).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}

@@ -24,12 +24,12 @@ pub(super) fn required_list(
     }
 }
 
-fn missing(option: &'static str) -> Error {
+pub(super) fn missing(option: &'static str) -> Error {
     let variable = option.replace('-', "_").to_uppercase();
     Error::Missing(option, format!("ETCD_SYNCER_{variable}"))
 }
 
-fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
+pub(super) fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
     Error::Value {
         option,
         value: value.to_owned(),

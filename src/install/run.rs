@@ -18,7 +18,7 @@ use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
 use crate::snapshot::{self, Contents, DbFile};
-use crate::standby::{self, Failure, Pages, Standby, Writer, keeper};
+use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, keeper};
 
 /// Pieces that are ready before they are written.
 const PIECES_AHEAD: usize = 2;
@@ -99,6 +99,8 @@ pub struct Target {
 pub struct Install<'a, S> {
     /// The one who writes.
     pub writer: &'a mut Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: &'a mut Reconciler,
     /// What it last wrote.
     pub checkpoint: &'a mut Checkpoint,
     /// The ledger.
@@ -133,7 +135,7 @@ enum Message {
 ///
 /// # Cancel safety
 /// Not cancel safe: dropped half-way, the writer is of no more use.
-pub async fn install<S: Standby>(
+pub async fn install<S: Standby + Auth>(
     mut to: Install<'_, S>,
     mut before: PrimaryState,
     target: Target,
@@ -153,6 +155,7 @@ pub async fn install<S: Standby>(
         basis,
     };
     to.forget_lost(&mut before, installing).await?;
+    let had_auth = before.auth().is_used();
     let before = Arc::new(before);
     let reading = tokio::task::spawn_blocking(move || {
         read(&goal, &before, settings, bytes_max, held, &messages_in)
@@ -181,10 +184,7 @@ pub async fn install<S: Standby>(
             Message::End(end) => {
                 let (piece, state, tally) = *end;
                 to.show(|progress| progress.tally = tally);
-                let ended = piece.rest.revoked.clone();
-                to.write(piece).await?;
-                to.finish(&state, &target).await?;
-                to.release(ended).await?;
+                to.end(piece, &state, had_auth, &target).await?;
                 after = Some(state);
             }
         }
@@ -288,7 +288,7 @@ fn check(contents: &Contents, target: &Target, held: Option<Revision>) -> Result
     }
 }
 
-impl<S: Standby> Install<'_, S> {
+impl<S: Standby + Auth> Install<'_, S> {
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             if let Some(progress) = progress {
@@ -312,6 +312,27 @@ impl<S: Standby> Install<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Writes what follows all keys.
+    async fn end(
+        &mut self,
+        piece: Piece,
+        state: &PrimaryState,
+        had_auth: bool,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let ended = piece.rest.revoked.clone();
+        // Before the ledger says so: it keeps no hash, so nobody could do it later.
+        if state.auth().is_used() || had_auth {
+            let bring = self
+                .reconciler
+                .bring_behind(self.writer, state.auth(), state.digest_key());
+            bring.await?;
+        }
+        self.write(piece).await?;
+        self.finish(state, target).await?;
+        self.release(ended).await
     }
 
     async fn finish(&mut self, state: &PrimaryState, target: &Target) -> Result<(), Error> {

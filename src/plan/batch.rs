@@ -78,6 +78,12 @@ impl Batch {
         self.bytes
     }
 
+    /// True if users, roles or auth changed. Then no key did: see [`super::Planner`].
+    #[must_use]
+    pub fn changes_auth(&self) -> bool {
+        self.units.iter().any(|unit| !unit.auth.is_empty())
+    }
+
     /// What the entries changed in the primary's state, as one.
     #[must_use]
     pub fn delta(&self) -> Delta {

@@ -6,11 +6,14 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::alarm::Alarms;
-use super::auth::AuthState;
+use super::auth::{AuthState, FormerRecords};
 use super::digest::{Digest, DigestKey};
 use super::rules::Rules;
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::range::KeyRange;
+
+/// The smallest lease TTL in seconds that members with etcd's default timeouts grant.
+pub const DEFAULT_LEASE_TTL_MIN: i64 = 2;
 
 /// What the state takes as given.
 #[derive(Clone, Debug)]
@@ -99,6 +102,7 @@ pub struct PrimaryState {
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     reputs: BTreeMap<Revision, BTreeSet<Box<[u8]>>>,
     pub(super) auth: AuthState,
+    pub(super) former: FormerRecords,
     pub(super) alarms: Alarms,
 }
 
@@ -114,6 +118,7 @@ impl PrimaryState {
             leases: BTreeMap::new(),
             reputs: BTreeMap::new(),
             auth: AuthState::default(),
+            former: FormerRecords::default(),
             alarms: Alarms::default(),
         }
     }
@@ -163,6 +168,7 @@ impl PrimaryState {
     pub fn set_rules(&mut self, rules: Rules) {
         if self.settings.rules != rules {
             self.settings.rules = rules;
+            self.former = FormerRecords::default();
             self.alarms.release_changed();
         }
     }

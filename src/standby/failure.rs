@@ -118,7 +118,7 @@ impl Failure {
 type Meaning = fn(String) -> Failure;
 
 /// Parts of etcd's texts, and what they mean.
-const TEXTS: [(&str, Meaning); 16] = [
+const TEXTS: [(&str, Meaning); 20] = [
     ("database space exceeded", Failure::NoSpace),
     ("request is too large", Failure::TooLarge),
     ("larger than max", Failure::TooLarge),
@@ -130,6 +130,10 @@ const TEXTS: [(&str, Meaning); 16] = [
     ("not a primary lessor", Failure::NotApplied),
     ("waiting for the applied index", Failure::NotApplied),
     ("too many requests", Failure::NotApplied),
+    ("invalid auth token", Failure::NotApplied),
+    ("revision of auth store is old", Failure::NotApplied),
+    ("revision in header is old", Failure::NotApplied),
+    ("user name is empty", Failure::NotApplied),
     ("no leader", Failure::NotApplied),
     ("raft proposal dropped", Failure::NotApplied),
     ("not capable", Failure::NotApplied),
@@ -229,6 +233,31 @@ mod tests {
                 "refused",
             ),
             (Code::DataLoss, "etcdserver: corrupt cluster", "not applied"),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: revision of auth store is old",
+                "not applied",
+            ),
+            (
+                Code::Unknown,
+                "auth: revision in header is old",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                "refused",
+            ),
         ] {
             let name = match Failure::of_status(code, message) {
                 Failure::NotApplied(_) => "not applied",

@@ -150,6 +150,17 @@ impl<S: Standby> Writer<S> {
         Ok(Written { revision, attempts })
     }
 
+    /// Makes sure that the stream is still ours, before something that no transaction can guard.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub async fn check(&mut self) -> Result<(), Error> {
+        // No checkpoint is empty, so none is the one looked for, and the known one is expected.
+        self.settle(&Bytes::new()).await?;
+        self.recovered();
+        Ok(())
+    }
+
     /// Reads one value, waiting as long as waiting can help.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
-use crate::standby::keeper;
+use crate::standby::{AuthView, keeper};
 use crate::{apply, install, learner, primary};
 
 /// What the process is doing.
@@ -59,6 +59,8 @@ pub struct Board {
     pub standby_trouble: watch::Sender<Option<String>>,
     /// The figures of the keeper of leases.
     pub keeper: watch::Sender<keeper::View>,
+    /// What is known of the standby's users, as soon as the primary has any.
+    pub auth: watch::Sender<Option<AuthView>>,
     /// What the primary says of itself, if its client URLs are known.
     pub primary: watch::Sender<Option<primary::View>>,
 }
@@ -77,6 +79,7 @@ impl Board {
             install: watch::Sender::new(None),
             standby_trouble: watch::Sender::new(None),
             keeper: watch::Sender::default(),
+            auth: watch::Sender::new(None),
             primary: watch::Sender::new(None),
         }
     }

@@ -31,6 +31,7 @@ pub(super) struct Metrics {
     disagreements: Counter,
     is_voter: Gauge,
     is_ready: Gauge,
+    users: Users,
 }
 
 const SNAPSHOT: &str =
@@ -102,6 +103,7 @@ impl Metrics {
             )?,
             is_voter: one("is_voter", "1 if promoted, which must be undone.")?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
+            users: Users::register(registry)?,
         })
     }
 
@@ -144,6 +146,7 @@ impl Metrics {
         self.set_transport(page);
         self.leases.set(&page.leases);
         self.set_snapshot(page);
+        self.users.set(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -203,6 +206,50 @@ impl Metrics {
             ("queued_entries", page.primary_state.queued_entries),
         ] {
             self.state.with_label_values(&[what]).set(size(count));
+        }
+    }
+}
+
+/// The gauges of the standby's users.
+#[derive(Debug)]
+struct Users {
+    count: GaugeVec,
+    auth: GaugeVec,
+}
+
+impl Users {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let count = Opts::new(
+            "etcd_syncer_standby_users",
+            "Users of the standby, ours among them, and those whose password it lacks.",
+        );
+        let auth = Opts::new(
+            "etcd_syncer_standby_auth",
+            "1 for enabled if the standby checks requests, 1 for pending if it cannot yet.",
+        );
+        Ok(Self {
+            count: registered(registry, GaugeVec::new(count, &["what"])?)?,
+            auth: registered(registry, GaugeVec::new(auth, &["state"])?)?,
+        })
+    }
+
+    fn set(&self, page: &Page) {
+        let Some(users) = &page.standby_users else {
+            return;
+        };
+        for (what, count) in [
+            ("all", users.users),
+            ("not_carried", users.not_carried.len()),
+        ] {
+            self.count.with_label_values(&[what]).set(size(count));
+        }
+        for (state, is) in [
+            ("enabled", users.auth_enabled),
+            ("pending", users.enable_pending.is_some()),
+        ] {
+            self.auth
+                .with_label_values(&[state])
+                .set(f64::from(u8::from(is)));
         }
     }
 }

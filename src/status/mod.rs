@@ -14,6 +14,7 @@ mod metrics;
 mod page;
 mod routes;
 mod snapshot;
+mod users;
 
 pub use board::{Board, Joined, Phase};
 pub use page::Page;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::board::{Board, Phase};
 use super::leases::LeasesPage;
 use super::snapshot::SnapshotPage;
+use super::users::UsersPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -62,6 +63,8 @@ pub struct Page {
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: Option<String>,
+    /// Users and roles of the standby, once the primary has any.
+    pub standby_users: Option<UsersPage>,
 }
 
 /// Why the stream halted.
@@ -244,6 +247,7 @@ impl Page {
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
+            standby_users: board.auth.borrow().clone().map(UsersPage::from),
         };
         page.not_ready = page.why_not_ready();
         page

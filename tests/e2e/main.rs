@@ -19,3 +19,4 @@ mod leases;
 mod leases_away;
 mod resume;
 mod state;
+mod users;

@@ -10,6 +10,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod auth_faults;
+mod auth_model;
+mod auth_pairs;
+mod auth_suite;
+mod fake_auth;
 mod fake_standby;
 mod keeper;
 mod lease_suite;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::state::{AuthChange, AuthState, Login, Password, Permission, Role, User};
-use super::{ROOT, base64, order};
+use super::{ROOT, order};
+use crate::base64;
 use crate::pb::etcdpb;
 use crate::resolve::error::Problem;
 use crate::resolve::rules::Rules;
@@ -36,7 +37,7 @@ pub(in crate::resolve) struct AuthUpdate {
     enabled: Option<bool>,
     /// Enabling alone leaves the auth revision as it is.
     keeps_revision: bool,
-    users: BTreeMap<String, Option<User>>,
+    pub(in crate::resolve) users: BTreeMap<String, Option<User>>,
     roles: BTreeMap<String, Option<Role>>,
     /// The same for whoever brings another store in line.
     pub(in crate::resolve) changes: Vec<AuthChange>,
