@@ -3,15 +3,23 @@
 //! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
 //! again. The keys of the file are the flags' names, as in etcd's own configuration file.
 
+mod login;
+mod values;
+
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use crate::peer::net::Target;
 use crate::pipeline::HistoryPolicy;
+use crate::plan::CompactionPolicy;
+use crate::secret::{Credentials, Secret};
+use values::{
+    choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
+    socket_address, stream, whole_seconds,
+};
 
 /// Options of `run`, as written by somebody. All are optional here: what one source leaves out
 /// another may give.
@@ -57,6 +65,29 @@ pub struct Typed {
     #[serde(deserialize_with = "list")]
     pub primary_endpoints: Vec<String>,
 
+    /// Our own user of the standby, with role root. It is made if the standby has auth disabled,
+    /// and no user of the primary by this name is replicated. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_USER", value_name = "NAME")]
+    pub standby_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_STANDBY_PASSWORD. Needed if
+    /// the standby has auth enabled, or shall have as soon as the primary has.
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_PASSWORD_FILE", value_name = "FILE")]
+    pub standby_password_file: Option<PathBuf>,
+
+    /// User of the primary for --primary-endpoints, if those ask for one. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_USER", value_name = "NAME")]
+    pub primary_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_PRIMARY_PASSWORD.
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_PASSWORD_FILE", value_name = "FILE")]
+    pub primary_password_file: Option<PathBuf>,
+
+    /// Passwords from the environment: of our user on the standby, and on the primary.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub passwords: Passwords,
+
     /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
     #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
     pub stream: Option<String>,
@@ -97,10 +128,28 @@ pub struct Typed {
     #[arg(long, env = "ETCD_SYNCER_STANDBY_TIMEOUT", value_name = "TIME")]
     pub standby_timeout: Option<String>,
 
+    /// TTL of every lease on the standby. They are kept alive there until the primary's end; this
+    /// is how long they outlive this process. [default: 24h]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_LEASE_TTL", value_name = "TIME")]
+    pub standby_lease_ttl: Option<String>,
+
+    /// Whether the standby's history is compacted when the primary's is. [default: follow]
+    #[arg(long, env = "ETCD_SYNCER_COMPACTION", value_name = "follow|none")]
+    pub compaction: Option<String>,
+
     /// Write what is known of the primary's keys and leases, without values, to this file when the
     /// stream ends, to be compared with the primary.
     #[arg(long, env = "ETCD_SYNCER_DUMP_STATE", value_name = "FILE")]
     pub dump_state: Option<PathBuf>,
+}
+
+/// Passwords that came in a variable.
+#[derive(Clone, Debug, Default)]
+pub struct Passwords {
+    /// Of our user on the standby.
+    pub standby: Option<Secret>,
+    /// Of our user on the primary.
+    pub primary: Option<Secret>,
 }
 
 /// Options of `run`, checked.
@@ -116,6 +165,12 @@ pub struct Config {
     pub standby_endpoints: Vec<String>,
     /// Client URLs of the primary, possibly none.
     pub primary_endpoints: Vec<String>,
+    /// The name of our own user of the standby.
+    pub standby_user: String,
+    /// How to log in there, if there is a password.
+    pub standby_login: Option<Credentials>,
+    /// How to log in on the primary, if there is a password.
+    pub primary_login: Option<Credentials>,
     /// Name of the stream.
     pub stream: String,
     /// Folder of this process.
@@ -134,6 +189,10 @@ pub struct Config {
     pub receive_bytes_max: usize,
     /// How long one request to the standby may take.
     pub standby_timeout: Duration,
+    /// TTL of leases on the standby, whole seconds.
+    pub standby_lease_ttl: Duration,
+    /// Whether compactions are carried over.
+    pub compaction: CompactionPolicy,
     /// Where to write the primary's state when the stream ends.
     pub dump_state: Option<PathBuf>,
 }
@@ -155,6 +214,7 @@ struct Defaults {
     batch_bytes_max: usize,
     receive_bytes_max: usize,
     standby_timeout: Duration,
+    standby_lease_ttl: Duration,
 }
 
 const DEFAULTS: Defaults = Defaults {
@@ -164,10 +224,24 @@ const DEFAULTS: Defaults = Defaults {
     batch_bytes_max: 1 << 20,
     receive_bytes_max: 256 << 20,
     standby_timeout: Duration::from_secs(5),
+    standby_lease_ttl: Duration::from_secs(24 * 3600),
 };
 
 /// The least memory that can follow a leader: a few of its largest messages.
 const RECEIVE_BYTES_MIN: usize = 16 << 20;
+/// TTLs of leases that can be kept alive over a slow request, and that etcd takes.
+const LEASE_TTL: RangeInclusive<Duration> =
+    Duration::from_secs(30)..=Duration::from_secs(9_000_000_000);
+
+const HISTORY: [(&str, HistoryPolicy); 3] = [
+    ("auto", HistoryPolicy::Auto),
+    ("keep", HistoryPolicy::Keep),
+    ("last", HistoryPolicy::Last),
+];
+const COMPACTION: [(&str, CompactionPolicy); 2] = [
+    ("follow", CompactionPolicy::Follow),
+    ("none", CompactionPolicy::None),
+];
 
 /// Where status and metrics are served if nothing else is said.
 #[must_use]
@@ -199,6 +273,14 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A password cannot be used.
+    #[error("the password in {place}: {why}")]
+    Password {
+        /// The file or the variable.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The file is not what it should be.
     #[error("read the configuration {}: {why}", path.display())]
     Parse {
@@ -225,6 +307,18 @@ impl Typed {
         })
     }
 
+    /// With the passwords that stand in the environment.
+    ///
+    /// # Errors
+    /// [`Error::Password`].
+    pub fn with_passwords(mut self) -> Result<Self, Error> {
+        self.passwords = Passwords {
+            standby: login::from_environment("ETCD_SYNCER_STANDBY_PASSWORD")?,
+            primary: login::from_environment("ETCD_SYNCER_PRIMARY_PASSWORD")?,
+        };
+        Ok(self)
+    }
+
     /// What `self` leaves out is taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -236,6 +330,14 @@ impl Typed {
             advertise_peer_url: this.advertise_peer_url.or(other.advertise_peer_url),
             standby_endpoints: list(this.standby_endpoints, other.standby_endpoints),
             primary_endpoints: list(this.primary_endpoints, other.primary_endpoints),
+            standby_user: this.standby_user.or(other.standby_user),
+            standby_password_file: this.standby_password_file.or(other.standby_password_file),
+            primary_user: this.primary_user.or(other.primary_user),
+            primary_password_file: this.primary_password_file.or(other.primary_password_file),
+            passwords: Passwords {
+                standby: this.passwords.standby.or(other.passwords.standby),
+                primary: this.passwords.primary.or(other.passwords.primary),
+            },
             stream: this.stream.or(other.stream),
             data_dir: this.data_dir.or(other.data_dir),
             listen_status: this.listen_status.or(other.listen_status),
@@ -245,6 +347,8 @@ impl Typed {
             batch_bytes_max: this.batch_bytes_max.or(other.batch_bytes_max),
             receive_bytes_max: this.receive_bytes_max.or(other.receive_bytes_max),
             standby_timeout: this.standby_timeout.or(other.standby_timeout),
+            standby_lease_ttl: this.standby_lease_ttl.or(other.standby_lease_ttl),
+            compaction: this.compaction.or(other.compaction),
             dump_state: this.dump_state.or(other.dump_state),
         }
     }
@@ -263,12 +367,18 @@ impl Typed {
             advertise_peer_url: text(self.advertise_peer_url),
             standby_endpoints: list(self.standby_endpoints),
             primary_endpoints: list(self.primary_endpoints),
+            standby_user: text(self.standby_user),
+            standby_password_file: path(self.standby_password_file),
+            primary_user: text(self.primary_user),
+            primary_password_file: path(self.primary_password_file),
             stream: text(self.stream),
             data_dir: path(self.data_dir),
             listen_status: text(self.listen_status),
             log_format: text(self.log_format),
             history: text(self.history),
             standby_timeout: text(self.standby_timeout),
+            standby_lease_ttl: text(self.standby_lease_ttl),
+            compaction: text(self.compaction),
             dump_state: path(self.dump_state),
             ..self
         }
@@ -279,6 +389,7 @@ impl Typed {
     /// # Errors
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
+        let logins = login::Logins::of(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -297,6 +408,9 @@ impl Typed {
                 required_list("standby-endpoints", self.standby_endpoints)?,
             )?,
             primary_endpoints: endpoints("primary-endpoints", self.primary_endpoints)?,
+            standby_login: logins.standby,
+            primary_login: logins.primary,
+            standby_user: logins.standby_user,
             data_dir: self
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
@@ -307,15 +421,7 @@ impl Typed {
                 self.log_format,
                 &[("text", LogFormat::Text), ("json", LogFormat::Json)],
             )?,
-            history: choice(
-                "history",
-                self.history,
-                &[
-                    ("auto", HistoryPolicy::Auto),
-                    ("keep", HistoryPolicy::Keep),
-                    ("last", HistoryPolicy::Last),
-                ],
-            )?,
+            history: choice("history", self.history, &HISTORY)?,
             batch_ops_max: number(
                 "batch-ops-max",
                 self.batch_ops_max,
@@ -334,166 +440,21 @@ impl Typed {
                 DEFAULTS.receive_bytes_max,
                 RECEIVE_BYTES_MIN,
             )?,
-            standby_timeout: match self.standby_timeout {
-                None => DEFAULTS.standby_timeout,
-                Some(text) => duration("standby-timeout", &text)?,
-            },
+            standby_timeout: duration(
+                "standby-timeout",
+                self.standby_timeout,
+                DEFAULTS.standby_timeout,
+            )?,
+            standby_lease_ttl: whole_seconds(
+                "standby-lease-ttl",
+                self.standby_lease_ttl,
+                DEFAULTS.standby_lease_ttl,
+                LEASE_TTL,
+            )?,
+            compaction: choice("compaction", self.compaction, &COMPACTION)?,
             dump_state: self.dump_state,
         })
     }
-}
-
-fn required(option: &'static str, given: Option<String>) -> Result<String, Error> {
-    given.ok_or_else(|| missing(option))
-}
-
-fn required_list(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
-    if given.is_empty() {
-        Err(missing(option))
-    } else {
-        Ok(given)
-    }
-}
-
-fn missing(option: &'static str) -> Error {
-    let variable = option.replace('-', "_").to_uppercase();
-    Error::Missing(option, format!("ETCD_SYNCER_{variable}"))
-}
-
-fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
-    Error::Value {
-        option,
-        value: value.to_owned(),
-        why: why.to_string(),
-    }
-}
-
-fn peer_url(option: &'static str, url: String) -> Result<String, Error> {
-    match Target::parse(&url) {
-        Ok(_) => Ok(url.trim().trim_end_matches('/').to_owned()),
-        Err(why) => Err(wrong(option, &url, why)),
-    }
-}
-
-/// The address of a URL to listen on, whose host must be an IP address as in etcd.
-fn peer_address(url: &str) -> Result<SocketAddr, Error> {
-    let checked = peer_url("listen-peer-url", url.to_owned())?;
-    let address = checked
-        .trim_start_matches("http://")
-        .replace("localhost:", "127.0.0.1:");
-    socket_address("listen-peer-url", &address).map_err(|_| {
-        let why = "the host must be an IP address and the port a number: http://0.0.0.0:2390";
-        wrong("listen-peer-url", url, why)
-    })
-}
-
-fn socket_address(option: &'static str, text: &str) -> Result<SocketAddr, Error> {
-    text.parse()
-        .map_err(|_| wrong(option, text, "write it as IP:PORT, such as 127.0.0.1:2391"))
-}
-
-/// Client URLs; a bare HOST:PORT is http, as for etcdctl.
-fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
-    given
-        .into_iter()
-        .map(|text| {
-            let url = if text.contains("://") {
-                text.clone()
-            } else {
-                format!("http://{text}")
-            };
-            if url.starts_with("https://") {
-                return Err(wrong(
-                    option,
-                    &text,
-                    "TLS to clients is not supported by this version",
-                ));
-            }
-            peer_url(option, url)
-        })
-        .collect()
-}
-
-/// A stream's name is part of a key, and of the name of a folder.
-fn stream(name: String) -> Result<String, Error> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
-    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
-        let why = "use 1 to 64 letters, digits, dots, dashes and underscores, no dot in front";
-        return Err(wrong("stream", &name, why));
-    }
-    Ok(name)
-}
-
-/// One of several words; the first is the default.
-fn choice<T: Copy>(
-    option: &'static str,
-    given: Option<String>,
-    words: &[(&str, T)],
-) -> Result<T, Error> {
-    let given = given
-        .as_deref()
-        .or(words.first().map(|(word, _)| *word))
-        .unwrap_or_default();
-    let found = words
-        .iter()
-        .find(|(word, _)| *word == given)
-        .map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        wrong(option, given, format!("use one of {}", known.join(", ")))
-    })
-}
-
-fn number(
-    option: &'static str,
-    given: Option<usize>,
-    default: usize,
-    least: usize,
-) -> Result<usize, Error> {
-    let value = given.unwrap_or(default);
-    if value < least {
-        return Err(wrong(
-            option,
-            &value.to_string(),
-            format!("it must be at least {least}"),
-        ));
-    }
-    Ok(value)
-}
-
-fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
-    let parsed = humantime::parse_duration(text).map_err(|why| wrong(option, text, why))?;
-    if parsed.is_zero() {
-        return Err(wrong(option, text, "it must be longer than nothing"));
-    }
-    Ok(parsed)
-}
-
-/// A list in the file: one text with commas, as etcd writes it, or a YAML list.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Either;
-
-    impl<'de> Visitor<'de> for Either {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a text with commas, or a list of texts")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(text.split(',').map(|part| part.trim().to_owned()).collect())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut parts = Vec::new();
-            while let Some(part) = seq.next_element::<String>()? {
-                parts.push(part);
-            }
-            Ok(parts)
-        }
-    }
-
-    deserializer.deserialize_any(Either)
 }
 
 #[cfg(test)]

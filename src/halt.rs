@@ -45,12 +45,10 @@ impl Halt {
             apply::End::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
             apply::End::Standby(standby::Error::Refused(_)) => Exit::StandbyRefuses,
             apply::End::Pipeline(
-                pipeline::Error::Decode(_)
-                | pipeline::Error::Resolve(_)
-                | pipeline::Error::Plan(_)
-                | pipeline::Error::Unsupported { .. },
+                pipeline::Error::Decode(_) | pipeline::Error::Resolve(_) | pipeline::Error::Plan(_),
             )
             | apply::End::Version(_)
+            | apply::End::KeysLost { .. }
             | apply::End::Ledger(_)
             | apply::End::TooLarge { .. } => Exit::Halted,
         };

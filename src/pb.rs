@@ -159,6 +159,13 @@ impl fmt::Debug for etcdpb::AuthenticateRequest {
     }
 }
 
+impl fmt::Debug for etcdpb::AuthenticateResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticateResponse")
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for etcdpb::AuthUserAddRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthUserAddRequest")

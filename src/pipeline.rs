@@ -29,17 +29,6 @@ pub enum Error {
     /// The entry does not fit into the standby.
     #[error("plan a batch: {0}")]
     Plan(#[from] TooLarge),
-    /// The entry's effect is known, and this version cannot bring it to the standby.
-    #[error(
-        "resolve entry {index} ({kind}): bringing users, roles and auth to the standby is not supported \
-         by this version; use one that does"
-    )]
-    Unsupported {
-        /// The entry.
-        index: RaftIndex,
-        /// Name of its kind.
-        kind: &'static str,
-    },
 }
 
 /// When to leave out states that a key had between.
@@ -88,9 +77,7 @@ pub struct Pipeline {
     held: Option<Unit>,
     /// Decoded, and waiting for values.
     asking: Option<Asking>,
-    /// Why nothing comes after what was handed out, if nothing does.
-    refused: Option<Error>,
-    /// Halves of a batch that the standby refused, to go before everything else.
+    /// Batches that the standby refused, whole or halved, to go before everything else.
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
     disagreements: Vec<(RaftIndex, Disagreement)>,
@@ -118,7 +105,6 @@ impl Pipeline {
             policy,
             held: None,
             asking: None,
-            refused: None,
             halves: VecDeque::new(),
             tallies: BTreeMap::new(),
             disagreements: Vec::new(),
@@ -161,6 +147,15 @@ impl Pipeline {
         self.queue.len()
     }
 
+    /// True if the state is ahead of all batches that were handed out, as far as `key` goes.
+    #[must_use]
+    pub fn is_ahead_at(&self, key: &[u8]) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|unit| unit.changes.touch(key))
+            || self.planner.touches_key(key)
+            || self.halves.iter().any(|half| half.touches_key(key))
+    }
+
     /// From now on the primary applies entries by these rules.
     pub fn set_rules(&mut self, rules: Rules) {
         self.state.set_rules(rules);
@@ -171,8 +166,11 @@ impl Pipeline {
         self.queue.extend(handouts);
     }
 
-    /// What to do next. To be called only while no batch is being written, as what it asks to be
-    /// read must be what the standby holds after the last batch.
+    /// What to do next. If a batch changes users or roles, those of [`Pipeline::state`] are what it
+    /// leads to, until the next call.
+    ///
+    /// To be called only while no batch is being written, as what it asks to be read must be what
+    /// the standby holds after the last batch.
     ///
     /// # Errors
     /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.
@@ -215,9 +213,9 @@ impl Pipeline {
             Resolution::NeedsValues(wanted) => {
                 asking.wanted = wanted;
                 self.asking = Some(asking);
-                Ok(())
             }
         }
+        Ok(())
     }
 
     /// The standby refused the size of a batch: takes it back in two halves, or returns false if it
@@ -230,6 +228,11 @@ impl Pipeline {
         self.halves.push_front(second);
         self.halves.push_front(first);
         true
+    }
+
+    /// A batch could not be written yet: it is handed out again as it is.
+    pub fn take_back(&mut self, batch: Batch) {
+        self.halves.push_front(batch);
     }
 
     /// Resolves entries into the open batch until it is full, an entry needs values or none is
@@ -248,9 +251,6 @@ impl Pipeline {
                 self.held = Some(back);
                 return Ok(());
             }
-            if let Some(error) = &self.refused {
-                return Err(error.clone());
-            }
             if self.asking.is_some() {
                 return Ok(());
             }
@@ -263,7 +263,7 @@ impl Pipeline {
                 return Ok(());
             };
             match resolution {
-                Resolution::Done(resolved) => self.hold(resolved, handout)?,
+                Resolution::Done(resolved) => self.hold(resolved, handout),
                 Resolution::NeedsValues(wanted) => {
                     let values = Values::default();
                     self.asking = Some(Asking {
@@ -277,7 +277,7 @@ impl Pipeline {
         }
     }
 
-    fn hold(&mut self, resolved: Resolved, handout: Handout) -> Result<(), Error> {
+    fn hold(&mut self, resolved: Resolved, handout: Handout) {
         let tally = self.tallies.entry(resolved.kind).or_default();
         match resolved.outcome {
             Outcome::Effect => tally.with_effect += 1,
@@ -292,13 +292,6 @@ impl Pipeline {
             self.disagreements
                 .push((resolved.index, disagreement.clone()));
         }
-        if !resolved.auth.is_empty() {
-            let (index, kind) = (resolved.index, resolved.kind);
-            return Err(self
-                .refused
-                .insert(Error::Unsupported { index, kind })
-                .clone());
-        }
         assert!(self.held.is_none(), "two entries held at once");
         self.held = Some(Unit {
             index: resolved.index,
@@ -311,7 +304,6 @@ impl Pipeline {
             auth: resolved.auth,
             delta,
         });
-        Ok(())
     }
 }
 

@@ -54,16 +54,26 @@ impl App {
                 drop((snapshot, meanwhile));
                 return Ok(Err(self.halted(halt).await));
             }
-            match meanwhile.newer.filter(|newer| newer.index() > index) {
-                Some(newer) => {
+            match meanwhile.newer {
+                Some(newer) if newer.index() > index => {
+                    if let Err(error) = learner::check_snapshot(session.us, newer.message()) {
+                        let halt = Halt::of_learner(&learner::End::Raft(error));
+                        self.transport.set_muted(true);
+                        drop((snapshot, newer));
+                        return Ok(Err(match halt {
+                            Some(halt) => self.halted(halt).await,
+                            None => Exit::Failed,
+                        }));
+                    }
                     snapshot.installed();
                     snapshot = newer;
                 }
-                None => {
+                // Its leader waits, and has what we hold now.
+                other => {
                     return Ok(Ok(Next {
                         base,
                         inbox,
-                        installed: Some(snapshot),
+                        installed: Some(other.unwrap_or(snapshot)),
                     }));
                 }
             }
@@ -80,6 +90,7 @@ impl App {
             voters: 1,
             ..base.state.settings().clone()
         };
+        let leases = base.state.leases().map(|(id, _)| id).collect();
         let old = Some(base.checkpoint.ledger.clone());
         base.ledger = Ledger::new(&self.config.stream, old.as_ref(), &settings.digest_key);
         base.state = PrimaryState::new(settings, Position::START);
@@ -100,11 +111,15 @@ impl App {
             return Ok(Err(Exit::Ok));
         };
         match written {
-            Ok(_) => Ok(Ok(Next {
-                base,
-                inbox,
-                installed: None,
-            })),
+            Ok(_) => {
+                // An answer means that the keeper has ended, and so will the stream.
+                let _ended = base.keeper.release(leases).await;
+                Ok(Ok(Next {
+                    base,
+                    inbox,
+                    installed: None,
+                }))
+            }
             Err(error @ standby::Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ standby::Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
@@ -131,20 +146,6 @@ impl App {
             voters: target.voters.len().max(1),
             ..base.state.settings().clone()
         };
-        let halt = |error: install::Error| {
-            let exit = match &error {
-                install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
-                install::Error::Standby(standby::Error::Refused(_)) => Exit::StandbyRefuses,
-                install::Error::Open(_)
-                | install::Error::Read(_)
-                | install::Error::Value(_)
-                | install::Error::Index { .. }
-                | install::Error::Older { .. }
-                | install::Error::TooLarge(_)
-                | install::Error::Panicked => Exit::Halted,
-            };
-            halted(&error, exit)
-        };
         let by_content = CheckpointPhase::Installing {
             index: RaftIndex(0),
             term: Term(0),
@@ -160,23 +161,43 @@ impl App {
         let before = if is_by_content {
             base.checkpoint.phase = by_content;
             let reading = content_of(base.writer.standby(), settings.clone());
-            reading.await.map_err(halt)?
+            reading.await.map_err(of_error)?
         } else {
             base.state.clone()
         };
         let install = Install {
             writer: &mut base.writer,
+            reconciler: &mut base.reconciler,
             checkpoint: &mut base.checkpoint,
             ledger: &mut base.ledger,
+            keeper: &mut base.keeper,
             settings,
             txn_ops_max: session.txn_ops_max,
             bytes_max: self.config.batch_bytes_max,
             progress: self.board.install.clone(),
         };
         let installed = Box::pin(install::install(install, before, target)).await;
-        base.state = installed.map_err(halt)?;
+        base.state = installed.map_err(of_error)?;
         Ok(())
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is mapped over")]
+fn of_error(error: install::Error) -> Halt {
+    let exit = match &error {
+        install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
+        install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
+            Exit::StandbyRefuses
+        }
+        install::Error::Open(_)
+        | install::Error::Read(_)
+        | install::Error::Value(_)
+        | install::Error::Index { .. }
+        | install::Error::Older { .. }
+        | install::Error::TooLarge(_)
+        | install::Error::Panicked => Exit::Halted,
+    };
+    halted(&error, exit)
 }
 
 fn halted(reason: &impl ToString, exit: Exit) -> Halt {

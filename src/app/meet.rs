@@ -72,12 +72,18 @@ impl App {
         )
     }
 
-    /// Waits until the standby answers; none if told to stop.
-    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
-        let mut standby = Etcd::new(Options {
+    /// A way to the standby; nothing is connected yet.
+    pub(super) fn standby(&self) -> Etcd {
+        Etcd::new(Options {
             endpoints: self.config.standby_endpoints.clone(),
             request_timeout: self.config.standby_timeout,
-        });
+        })
+        .log_in_as(self.config.standby_login.clone())
+    }
+
+    /// Waits until the standby answers; none if told to stop.
+    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
+        let mut standby = self.standby();
         let key = reserved::checkpoint_key(&self.config.stream);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         self.board
@@ -113,11 +119,17 @@ impl App {
         }
     }
 
+    /// The primary's client URLs, to be asked.
+    pub(super) fn primary(&self) -> primary::Clients {
+        let endpoints = self.config.primary_endpoints.clone();
+        primary::Clients::new(endpoints, self.config.primary_login.clone())
+    }
+
     pub(super) async fn check_primary_endpoints(&self, expected: ClusterId) -> Result<(), Fatal> {
         if self.config.primary_endpoints.is_empty() {
             return Ok(());
         }
-        match primary::cluster_of(&self.config.primary_endpoints).await {
+        match self.primary().cluster().await {
             Ok(cluster) if cluster == expected => Ok(()),
             Ok(cluster) => Err(Fatal::new(
                 Exit::ClusterMismatch,

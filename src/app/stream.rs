@@ -110,10 +110,12 @@ impl App {
             handouts: handouts_out,
             durable: durable_in,
             rules: session.rules.clone(),
+            keeper: base.keeper,
         };
         let apply = Apply::new(
             Pipeline::new(base.state, limits, self.config.history),
-            (base.writer, base.checkpoint, base.ledger),
+            (base.writer, base.reconciler),
+            (base.checkpoint, base.ledger),
             session.txn_ops_max,
             channels,
             self.board.apply.clone(),
@@ -203,9 +205,11 @@ impl App {
         {
             let base = Base {
                 writer: left.writer,
+                reconciler: left.reconciler,
                 checkpoint: left.checkpoint,
                 state: left.state,
                 ledger: left.ledger,
+                keeper: left.keeper,
             };
             return Ok(Ended::Snapshot(Box::new((base, snapshot, inbox))));
         }

@@ -28,7 +28,8 @@ pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
         Some(path) => Typed::from_file(&path).map_err(usage)?,
         None => Typed::default(),
     };
-    let config = args.typed.or(file).check().map_err(usage)?;
+    let typed = args.typed.with_passwords().map_err(usage)?;
+    let config = typed.or(file).check().map_err(usage)?;
     start_log(config.log_format);
     super::runtime()?.block_on(async {
         let stop = CancellationToken::new();

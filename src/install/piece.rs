@@ -27,6 +27,8 @@ pub struct Row {
     pub key: Bytes,
     /// What the primary knows of it.
     pub meta: KeyMeta,
+    /// The lease that it is attached to, 0 for none: its lease field may name one that is gone.
+    pub lease: LeaseId,
     /// What to write; None if the standby has it, and only its revisions are new.
     pub value: Option<Value>,
 }
@@ -49,7 +51,7 @@ impl Piece {
             Some(Put {
                 key: row.key.clone(),
                 value,
-                lease: row.meta.lease,
+                lease: row.lease,
             })
         });
         let changes = plan::without_reserved(Changes {

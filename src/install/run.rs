@@ -18,7 +18,7 @@ use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
 use crate::snapshot::{self, Contents, DbFile};
-use crate::standby::{self, Failure, Pages, Standby, Writer};
+use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, keeper};
 
 /// Pieces that are ready before they are written.
 const PIECES_AHEAD: usize = 2;
@@ -65,6 +65,9 @@ pub enum Error {
     /// The standby cannot be written.
     #[error(transparent)]
     Standby(#[from] standby::Error),
+    /// Leases cannot be made or ended there.
+    #[error("make and end leases on the standby: {0}")]
+    Leases(#[from] keeper::Error),
     /// A single key does not fit into a request.
     #[error(
         "a key of the snapshot does not fit into a request of the standby ({0}): raise \
@@ -96,10 +99,14 @@ pub struct Target {
 pub struct Install<'a, S> {
     /// The one who writes.
     pub writer: &'a mut Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: &'a mut Reconciler,
     /// What it last wrote.
     pub checkpoint: &'a mut Checkpoint,
     /// The ledger.
     pub ledger: &'a mut Ledger,
+    /// What keeps the leases.
+    pub keeper: &'a mut keeper::Handle,
     /// For the state after it.
     pub settings: Settings,
     /// The standby's `--max-txn-ops`.
@@ -112,7 +119,11 @@ pub struct Install<'a, S> {
 
 /// What the reading thread hands over.
 enum Message {
-    Contents { keys: usize, revision: Revision },
+    Contents {
+        keys: usize,
+        revision: Revision,
+        leases: Vec<LeaseId>,
+    },
     Piece(Box<Piece>, Tally),
     End(Box<(Piece, PrimaryState, Tally)>),
 }
@@ -124,9 +135,9 @@ enum Message {
 ///
 /// # Cancel safety
 /// Not cancel safe: dropped half-way, the writer is of no more use.
-pub async fn install<S: Standby>(
+pub async fn install<S: Standby + Auth>(
     mut to: Install<'_, S>,
-    before: PrimaryState,
+    mut before: PrimaryState,
     target: Target,
 ) -> Result<PrimaryState, Error> {
     to.progress.send_replace(Some(beginning(&target)));
@@ -138,6 +149,13 @@ pub async fn install<S: Standby>(
     let (messages_in, mut messages) = mpsc::channel(PIECES_AHEAD);
     let settings = to.settings.clone();
     let (bytes_max, goal) = (to.bytes_max, target.clone());
+    let installing = Phase::Installing {
+        index: target.index,
+        term: target.term,
+        basis,
+    };
+    to.forget_lost(&mut before, installing).await?;
+    let had_auth = before.auth().is_used();
     let before = Arc::new(before);
     let reading = tokio::task::spawn_blocking(move || {
         read(&goal, &before, settings, bytes_max, held, &messages_in)
@@ -145,13 +163,14 @@ pub async fn install<S: Standby>(
     let mut after = None;
     while let Some(message) = messages.recv().await {
         match message {
-            Message::Contents { keys, revision } => {
+            Message::Contents {
+                keys,
+                revision,
+                leases,
+            } => {
                 tracing::info!(%revision, keys, "the snapshot is sound, writing what differs");
-                to.checkpoint.phase = Phase::Installing {
-                    index: target.index,
-                    term: target.term,
-                    basis,
-                };
+                to.hold(leases).await?;
+                to.checkpoint.phase = installing;
                 to.show(|progress| {
                     progress.stage = Stage::Writing;
                     progress.keys = keys;
@@ -165,8 +184,7 @@ pub async fn install<S: Standby>(
             Message::End(end) => {
                 let (piece, state, tally) = *end;
                 to.show(|progress| progress.tally = tally);
-                to.write(piece).await?;
-                to.finish(&state, &target).await?;
+                to.end(piece, &state, had_auth, &target).await?;
                 after = Some(state);
             }
         }
@@ -225,9 +243,14 @@ fn read(
     contents.raft.index = target.index;
     let keys = contents.keys.len();
     let revision = contents.revision;
+    let leases = contents.leases.iter().map(|lease| lease.id).collect();
     // The receiver goes away when the standby cannot be written, which it reports itself.
     if messages
-        .blocking_send(Message::Contents { keys, revision })
+        .blocking_send(Message::Contents {
+            keys,
+            revision,
+            leases,
+        })
         .is_err()
     {
         return Ok(());
@@ -265,7 +288,7 @@ fn check(contents: &Contents, target: &Target, held: Option<Revision>) -> Result
     }
 }
 
-impl<S: Standby> Install<'_, S> {
+impl<S: Standby + Auth> Install<'_, S> {
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             if let Some(progress) = progress {
@@ -275,7 +298,7 @@ impl<S: Standby> Install<'_, S> {
     }
 
     /// Writes a piece, in parts if the standby takes less.
-    async fn write(&mut self, piece: Piece) -> Result<(), Error> {
+    pub(super) async fn write(&mut self, piece: Piece) -> Result<(), Error> {
         let mut pieces = vec![piece];
         while let Some(piece) = pieces.pop() {
             if piece.is_empty() {
@@ -289,6 +312,27 @@ impl<S: Standby> Install<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Writes what follows all keys.
+    async fn end(
+        &mut self,
+        piece: Piece,
+        state: &PrimaryState,
+        had_auth: bool,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let ended = piece.rest.revoked.clone();
+        // Before the ledger says so: it keeps no hash, so nobody could do it later.
+        if state.auth().is_used() || had_auth {
+            let bring = self
+                .reconciler
+                .bring_behind(self.writer, state.auth(), state.digest_key());
+            bring.await?;
+        }
+        self.write(piece).await?;
+        self.finish(state, target).await?;
+        self.release(ended).await
     }
 
     async fn finish(&mut self, state: &PrimaryState, target: &Target) -> Result<(), Error> {
@@ -364,6 +408,10 @@ pub async fn content_of<S: Standby>(
                 Ok(page) if page.is_empty() => break,
                 Ok(page) => {
                     for found in page {
+                        if found.lease != LeaseId(0) && state.lease(found.lease).is_none() {
+                            // Nobody knows its TTL.
+                            state.restore_lease(found.lease, -1, 0);
+                        }
                         let meta = KeyMeta {
                             created: Revision(0),
                             modified: Revision(0),

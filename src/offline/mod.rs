@@ -12,6 +12,10 @@
 //! tell: their best log, by the rule of raft's elections, holds everything that was committed. With
 //! less than that, what lies beyond the known is undetermined: shown, and never applied.
 //!
+//! This holds for directories as their members left them. One from an old backup has forgotten
+//! entries that its member had acknowledged, and counts as a voter all the same: nothing in it
+//! shows that. Such a copy must not be named together with others.
+//!
 //! Everything but `files` and `member` is pure.
 //!
 //! # Source

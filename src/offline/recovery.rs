@@ -199,8 +199,8 @@ impl Recovery {
                 bound: self.bound,
             });
         }
-        for dir in &self.dirs {
-            let is_decided = index <= dir.commit() || dir.member() == self.source_member();
+        for (at, dir) in self.dirs.iter().enumerate() {
+            let is_decided = index <= dir.commit() || at == self.source;
             if let Some(theirs) = dir.wal().term_of(index).filter(|_| is_decided)
                 && theirs != ours
             {
@@ -215,12 +215,6 @@ impl Recovery {
         let pieces = self.pieces(index.next())?;
         let membership = self.membership_behind(checkpoint)?;
         Ok(Handouts::new(&self.dirs, pieces, membership))
-    }
-
-    fn source_member(&self) -> MemberId {
-        self.dirs
-            .get(self.source)
-            .map_or(MemberId(0), DataDir::member)
     }
 
     /// From which directory each entry is taken: what the chosen log does not reach back to is
@@ -265,8 +259,9 @@ impl Recovery {
     /// The members at a checkpoint: from a directory that can tell, with URLs; else only who they
     /// are, from the checkpoint itself.
     fn membership_behind(&self, checkpoint: &Checkpoint) -> Result<Membership, Error> {
-        for dir in &self.dirs {
-            if dir.commit() >= checkpoint.index
+        for (at, dir) in self.dirs.iter().enumerate() {
+            // Behind what it knows of, only the log that counts has nothing that was replaced.
+            if (dir.commit() >= checkpoint.index || at == self.source)
                 && let Some(membership) = dir.membership_at(checkpoint.index)?
             {
                 return Ok(membership);

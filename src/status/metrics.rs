@@ -4,6 +4,7 @@
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
 
+use super::leases::LeaseMetrics;
 use super::page::Page;
 
 /// The gauges.
@@ -23,12 +24,14 @@ pub(super) struct Metrics {
     messages: CounterVec,
     streams: GaugeVec,
     state: GaugeVec,
+    leases: LeaseMetrics,
     snapshot: GaugeVec,
     ledger_bytes: Gauge,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
     is_ready: Gauge,
+    users: Users,
 }
 
 const SNAPSHOT: &str =
@@ -72,10 +75,7 @@ impl Metrics {
                 &["kind", "effect"],
             )?,
             batches: count("batches_total", "Batches written to the standby.")?,
-            attempts: count(
-                "transactions_sent_total",
-                "Transactions sent to the standby.",
-            )?,
+            attempts: count("transactions_sent_total", "Transactions sent.")?,
             held_bytes: one("held_bytes", "Bytes received and not yet in the standby.")?,
             received_bytes: counts("received_bytes_total", "Bytes received.", &["channel"])?,
             messages: counts(
@@ -89,6 +89,7 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
+            leases: LeaseMetrics::register(registry)?,
             snapshot: many("snapshot", SNAPSHOT, &["what"])?,
             ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
             phase: many(
@@ -100,11 +101,9 @@ impl Metrics {
                 "disagreements_total",
                 "Entries on which members of the primary may have disagreed.",
             )?,
-            is_voter: one(
-                "is_voter",
-                "1 if this learner was promoted, which must be undone.",
-            )?,
+            is_voter: one("is_voter", "1 if promoted, which must be undone.")?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
+            users: Users::register(registry)?,
         })
     }
 
@@ -145,7 +144,9 @@ impl Metrics {
         total(&self.batches, page.batches.written);
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
+        self.leases.set(&page.leases);
         self.set_snapshot(page);
+        self.users.set(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -209,8 +210,52 @@ impl Metrics {
     }
 }
 
+/// The gauges of the standby's users.
+#[derive(Debug)]
+struct Users {
+    count: GaugeVec,
+    auth: GaugeVec,
+}
+
+impl Users {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let count = Opts::new(
+            "etcd_syncer_standby_users",
+            "Users of the standby, ours among them, and those whose password it lacks.",
+        );
+        let auth = Opts::new(
+            "etcd_syncer_standby_auth",
+            "1 for enabled if the standby checks requests, 1 for pending if it cannot yet.",
+        );
+        Ok(Self {
+            count: registered(registry, GaugeVec::new(count, &["what"])?)?,
+            auth: registered(registry, GaugeVec::new(auth, &["state"])?)?,
+        })
+    }
+
+    fn set(&self, page: &Page) {
+        let Some(users) = &page.standby_users else {
+            return;
+        };
+        for (what, count) in [
+            ("all", users.users),
+            ("not_carried", users.not_carried.len()),
+        ] {
+            self.count.with_label_values(&[what]).set(size(count));
+        }
+        for (state, is) in [
+            ("enabled", users.auth_enabled),
+            ("pending", users.enable_pending.is_some()),
+        ] {
+            self.auth
+                .with_label_values(&[state])
+                .set(f64::from(u8::from(is)));
+        }
+    }
+}
+
 /// The tasks count; this only shows their sum, which never falls.
-fn total(counter: &Counter, sum: u64) {
+pub(super) fn total(counter: &Counter, sum: u64) {
     counter.reset();
     counter.inc_by(float(sum));
 }
@@ -223,15 +268,15 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn size(value: usize) -> f64 {
+pub(super) fn size(value: usize) -> f64 {
     float(value as u64)
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("etcd_syncer_{name}"), help)
 }
 
-fn registered<C: Collector + Clone + 'static>(
+pub(super) fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> prometheus::Result<C> {

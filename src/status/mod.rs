@@ -9,10 +9,12 @@
 //! | `/readyz` | 200 while the stream follows its primary, else 503 and why |
 
 mod board;
+mod leases;
 mod metrics;
 mod page;
 mod routes;
 mod snapshot;
+mod users;
 
 pub use board::{Board, Joined, Phase};
 pub use page::Page;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::leases::LeasesPage;
 use super::snapshot::SnapshotPage;
+use super::users::UsersPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -53,12 +55,16 @@ pub struct Page {
     pub disagreements: Vec<u64>,
     /// Live keys and leases of the primary.
     pub primary_state: StatePage,
+    /// Leases on the standby, and its history.
+    pub leases: LeasesPage,
     /// The latest snapshot that was received.
     pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: Option<String>,
+    /// Users and roles of the standby, once the primary has any.
+    pub standby_users: Option<UsersPage>,
 }
 
 /// Why the stream halted.
@@ -237,9 +243,11 @@ impl Page {
                 queued_entries: apply.queued,
                 ledger_bytes: apply.ledger_bytes,
             },
+            leases: LeasesPage::of(&board.keeper.borrow(), &apply),
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
+            standby_users: board.auth.borrow().clone().map(UsersPage::from),
         };
         page.not_ready = page.why_not_ready();
         page
@@ -255,7 +263,11 @@ impl Page {
         if self.phase == "installing" {
             return Some("a snapshot of the primary is being installed".to_owned());
         }
-        if let Some(trouble) = &self.standby_trouble {
+        if let Some(trouble) = self
+            .standby_trouble
+            .as_ref()
+            .or(self.leases.trouble.as_ref())
+        {
             return Some(trouble.clone());
         }
         match self.raft.last_heard_seconds {

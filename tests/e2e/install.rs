@@ -9,7 +9,8 @@ use etcd_client::GetOptions;
 
 use crate::attach::attach;
 use crate::harness::{
-    Cluster, Syncer, Version, Workload, assert_same_keys_and_values, wait_same_keys_and_values,
+    Cluster, LeftOver, Syncer, Version, Workload, assert_same_keys_and_values,
+    assert_same_lease_keys, wait_same_keys_and_values,
 };
 use crate::state::{Dump, assert_same_state};
 
@@ -32,6 +33,7 @@ async fn settle(
     let code = syncer.wait_exit(Duration::from_secs(15)).await?;
     ensure!(code == Some(0), "{code:?}: {}", syncer.log()?);
     assert_same_keys_and_values(primary, standby).await?;
+    assert_same_lease_keys(primary, standby, LeftOver::Allowed).await?;
     assert_same_state(&Dump::read(dump.as_ref())?, primary).await
 }
 

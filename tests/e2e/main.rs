@@ -15,5 +15,8 @@ mod backlog;
 mod bad_input;
 mod differential;
 mod install;
+mod leases;
+mod leases_away;
 mod resume;
 mod state;
+mod users;

@@ -10,7 +10,15 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod auth_crash;
+mod auth_faults;
+mod auth_model;
+mod auth_pairs;
+mod auth_suite;
+mod fake_auth;
 mod fake_standby;
+mod keeper;
+mod lease_suite;
 mod offline;
 mod real_entries;
 mod snapshot;

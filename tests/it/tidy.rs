@@ -8,28 +8,30 @@ use std::path::{Path, PathBuf};
 /// runs in circles, and nothing but the command line knows the whole.
 const IMPORTS: &[(&str, &str)] = &[
     ("backoff", ""),
+    ("base64", ""),
     ("exit", ""),
     ("ids", ""),
     ("pb", ""),
+    ("secret", ""),
     ("range", ""),
     ("range_set", "range"),
     ("reserved", "range"),
     ("wire", ""),
     ("datadir", "exit"),
-    ("primary", "ids"),
+    ("session", "pb secret"),
+    ("primary", "ids secret session"),
     ("checkpoint", "ids pb"),
     ("entry", "ids pb wire"),
     ("peer", "ids pb"),
-    ("secret", ""),
     ("wal", "ids pb"),
-    ("resolve", "entry ids pb range range_set secret"),
+    ("resolve", "base64 entry ids pb range range_set secret"),
     ("snapshot", "ids resolve secret wire"),
     ("statefile", "exit resolve"),
     (
         "ledger",
         "checkpoint ids pb range range_set reserved resolve",
     ),
-    ("plan", "ids ledger range range_set reserved resolve"),
+    ("plan", "ids ledger range range_set reserved resolve secret"),
     ("learner", "checkpoint entry ids pb peer"),
     (
         "offline",
@@ -38,21 +40,21 @@ const IMPORTS: &[(&str, &str)] = &[
     ("pipeline", "entry ids learner plan resolve"),
     (
         "standby",
-        "backoff checkpoint ids plan range reserved resolve",
+        "backoff base64 checkpoint ids pb plan range reserved resolve secret session",
     ),
     (
         "apply",
-        "checkpoint ids learner ledger pipeline plan resolve standby",
+        "checkpoint ids learner ledger pipeline plan reserved resolve standby",
     ),
     (
         "install",
         "checkpoint ids ledger plan range reserved resolve snapshot standby",
     ),
-    ("config", "peer pipeline"),
+    ("config", "peer pipeline plan secret"),
     ("halt", "apply exit learner pipeline standby"),
     (
         "status",
-        "apply halt ids install learner peer pipeline primary",
+        "apply halt ids install learner peer pipeline primary standby",
     ),
     (
         "app",
@@ -71,6 +73,7 @@ const IMPORTS: &[(&str, &str)] = &[
 
 /// Modules in which there is no clock, no socket, no file, no task and no chance.
 const PURE: &[&str] = &[
+    "base64",
     "checkpoint/ack",
     "checkpoint/place",
     "checkpoint/record",
@@ -104,6 +107,7 @@ const PURE: &[&str] = &[
     "pipeline",
     "plan/",
     "resolve/",
+    "secret",
     "snapshot/bbolt/",
     "snapshot/contents",
     "snapshot/error",
@@ -123,6 +127,8 @@ const PURE: &[&str] = &[
     "wal/reading",
     "wal/record",
     "wal/survey",
+    "standby/keeper/book",
+    "standby/keeper/rota",
     "wire",
 ];
 /// The same, by how their names begin: `range`, `range_set`.

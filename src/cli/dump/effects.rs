@@ -6,11 +6,10 @@ use super::items::Opened;
 use super::{Entries, Stop};
 use crate::ids::RaftIndex;
 use crate::offline::{Compared, Effects};
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, Version};
+use crate::resolve::{
+    DEFAULT_LEASE_TTL_MIN, DigestKey, Position, PrimaryState, Rules, Settings, Version,
+};
 use crate::snapshot;
-
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
 
 /// Begins with the database that the options name, or else with the first entry. None if the log
 /// begins with a later one.
@@ -22,7 +21,7 @@ pub(super) fn begin(
 ) -> Result<Option<Effects>, Stop> {
     let settings = Settings {
         digest_key: DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..))),
-        lease_ttl_min: LEASE_TTL_MIN,
+        lease_ttl_min: DEFAULT_LEASE_TTL_MIN,
         rules,
         voters: 1,
     };
