@@ -11,7 +11,7 @@ use etcd_syncer::apply::{self, Apply, Left};
 use etcd_syncer::base64;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::entry::{self, Committed};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::learner::Handout;
 use etcd_syncer::ledger::{Ledger, Loader};
 use etcd_syncer::pb::etcdpb::{self, InternalRaftRequest};
@@ -299,6 +299,7 @@ fn beginning() -> Checkpoint {
         writer: 0,
         batch: 0,
         ledger: Place::empty([7; 32]),
+        ending_lease: LeaseId(0),
     }
 }
 
