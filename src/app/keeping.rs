@@ -23,8 +23,8 @@ pub(super) struct Keeping {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Keeps the leases of the state alive on the standby, and ends those that ended lately, and the
-    /// one whose end the checkpoint announces.
+    /// Keeps the leases of the state alive on the standby, and ends those that ended lately and
+    /// the one whose end the checkpoint announces.
     pub(super) fn keep(
         &self,
         state: &PrimaryState,

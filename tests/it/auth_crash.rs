@@ -10,18 +10,19 @@ use etcd_syncer::apply::{self, Apply, Left};
 use etcd_syncer::base64;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::entry::{self, Committed};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::learner::Handout;
 use etcd_syncer::ledger::{Ledger, Loader};
 use etcd_syncer::pb::etcdpb::{self, InternalRaftRequest};
 use etcd_syncer::pipeline::{HistoryPolicy, Pipeline};
-use etcd_syncer::plan::Limits;
 use etcd_syncer::plan::auth::{Access, AuthCall, Given};
+use etcd_syncer::plan::{CompactionPolicy, Limits};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{
     DigestKey, Permission, Position, PrimaryState, Rules, Settings, Version,
 };
+use etcd_syncer::standby::keeper::{self, Keeper, Known};
 use etcd_syncer::standby::{
     About, Answer, Auth, Failure, KeyValue, Reconciler, Standby, Stored, Transaction, Writer,
     first_contact,
@@ -297,6 +298,7 @@ fn beginning() -> Checkpoint {
         writer: 0,
         batch: 0,
         ledger: Place::empty([7; 32]),
+        ending_lease: LeaseId(0),
     }
 }
 
@@ -328,6 +330,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     checkpoint.writer = process;
     checkpoint.batch = 0;
     let trouble = watch::Sender::new(None);
+    let keys = standby.keys.clone();
     let mut writer = Writer::new(standby, key, contact.guard, trouble.clone());
     writer.write(Vec::new(), &checkpoint).await.unwrap();
     let given = Given::restored(state.auth());
@@ -343,11 +346,21 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     let rest = rest.filter(|handout| handout.entry.index > checkpoint.index);
     handouts_in.send(rest.collect()).unwrap();
     drop(handouts_in);
+    let options = keeper::Options {
+        ttl: Duration::from_secs(3600),
+        compaction: CompactionPolicy::None,
+    };
+    let view = watch::Sender::default();
+    let (task, keeper) = Keeper::new(|| keys.clone(), options, Known::default(), view);
+    let stop = CancellationToken::new();
+    let _ends = stop.clone().drop_guard();
+    tokio::spawn(task.run(stop));
     let (_rules, rules) = watch::channel(Rules::of(Version::new(3, 6, 14)));
     let channels = apply::Channels {
         handouts,
         durable: watch::Sender::new(RaftIndex(0)),
         rules,
+        keeper,
     };
     let metrics = apply::Metrics::register(&prometheus::Registry::new()).unwrap();
     let apply = Apply::new(
