@@ -3,15 +3,21 @@
 //! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
 //! again. The keys of the file are the flags' names, as in etcd's own configuration file.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use crate::peer::net::Target;
 use crate::pipeline::HistoryPolicy;
+use crate::scope::{self, Scope};
+use values::{
+    choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
+    socket_address, stream,
+};
 
 /// Options of `run`, as written by somebody. All are optional here: what one source leaves out
 /// another may give.
@@ -60,6 +66,40 @@ pub struct Typed {
     /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
     #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
     pub stream: Option<String>,
+
+    /// Replicate keys that begin with P only; may be given several times, or separated by commas.
+    /// In P, \xHH is any byte, so \x2c a comma. What a stream replicates cannot be changed later.
+    /// [default: every key]
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_INCLUDE_PREFIX",
+        value_delimiter = ',',
+        value_name = "P"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub include_prefix: Vec<String>,
+
+    /// Do not replicate keys that begin with P, whatever is included; may be given several times.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_EXCLUDE_PREFIX",
+        value_delimiter = ',',
+        value_name = "P"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub exclude_prefix: Vec<String>,
+
+    /// Name keys that begin with FROM so that they begin with TO in the standby; may be given
+    /// several times, and the longest FROM counts. An empty FROM is every key. Permissions of roles
+    /// are not rewritten.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_REWRITE_PREFIX",
+        value_delimiter = ',',
+        value_name = "FROM=TO"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub rewrite_prefix: Vec<String>,
 
     /// Folder of this process; it is locked, so that one process uses it at a time.
     /// [default: STREAM.etcd-syncer]
@@ -118,6 +158,8 @@ pub struct Config {
     pub primary_endpoints: Vec<String>,
     /// Name of the stream.
     pub stream: String,
+    /// Which keys are replicated, and under which names.
+    pub scope: Arc<Scope>,
     /// Folder of this process.
     pub data_dir: PathBuf,
     /// Where to serve status and metrics.
@@ -191,6 +233,9 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         why: String,
     },
+    /// Prefixes do not make sense together.
+    #[error(transparent)]
+    Scope(#[from] scope::Error),
     /// The file cannot be read.
     #[error("read the configuration {}: {source}", path.display())]
     Read {
@@ -237,6 +282,9 @@ impl Typed {
             standby_endpoints: list(this.standby_endpoints, other.standby_endpoints),
             primary_endpoints: list(this.primary_endpoints, other.primary_endpoints),
             stream: this.stream.or(other.stream),
+            include_prefix: list(this.include_prefix, other.include_prefix),
+            exclude_prefix: list(this.exclude_prefix, other.exclude_prefix),
+            rewrite_prefix: list(this.rewrite_prefix, other.rewrite_prefix),
             data_dir: this.data_dir.or(other.data_dir),
             listen_status: this.listen_status.or(other.listen_status),
             log_format: this.log_format.or(other.log_format),
@@ -249,7 +297,8 @@ impl Typed {
         }
     }
 
-    /// A variable that is set to nothing is as good as not set.
+    /// A variable that is set to nothing is as good as not set. Only of prefixes it is not: an
+    /// empty one may be what is left of another variable, and is refused later.
     fn without_empty(self) -> Self {
         let text = |given: Option<String>| given.filter(|text| !text.trim().is_empty());
         let list = |mut given: Vec<String>| {
@@ -301,6 +350,11 @@ impl Typed {
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
             stream,
+            scope: values::scope(
+                &self.include_prefix,
+                &self.exclude_prefix,
+                &self.rewrite_prefix,
+            )?,
             listen_status: socket_address("listen-status", &status)?,
             log_format: choice(
                 "log-format",
@@ -341,159 +395,6 @@ impl Typed {
             dump_state: self.dump_state,
         })
     }
-}
-
-fn required(option: &'static str, given: Option<String>) -> Result<String, Error> {
-    given.ok_or_else(|| missing(option))
-}
-
-fn required_list(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
-    if given.is_empty() {
-        Err(missing(option))
-    } else {
-        Ok(given)
-    }
-}
-
-fn missing(option: &'static str) -> Error {
-    let variable = option.replace('-', "_").to_uppercase();
-    Error::Missing(option, format!("ETCD_SYNCER_{variable}"))
-}
-
-fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
-    Error::Value {
-        option,
-        value: value.to_owned(),
-        why: why.to_string(),
-    }
-}
-
-fn peer_url(option: &'static str, url: String) -> Result<String, Error> {
-    match Target::parse(&url) {
-        Ok(_) => Ok(url.trim().trim_end_matches('/').to_owned()),
-        Err(why) => Err(wrong(option, &url, why)),
-    }
-}
-
-/// The address of a URL to listen on, whose host must be an IP address as in etcd.
-fn peer_address(url: &str) -> Result<SocketAddr, Error> {
-    let checked = peer_url("listen-peer-url", url.to_owned())?;
-    let address = checked
-        .trim_start_matches("http://")
-        .replace("localhost:", "127.0.0.1:");
-    socket_address("listen-peer-url", &address).map_err(|_| {
-        let why = "the host must be an IP address and the port a number: http://0.0.0.0:2390";
-        wrong("listen-peer-url", url, why)
-    })
-}
-
-fn socket_address(option: &'static str, text: &str) -> Result<SocketAddr, Error> {
-    text.parse()
-        .map_err(|_| wrong(option, text, "write it as IP:PORT, such as 127.0.0.1:2391"))
-}
-
-/// Client URLs; a bare HOST:PORT is http, as for etcdctl.
-fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
-    given
-        .into_iter()
-        .map(|text| {
-            let url = if text.contains("://") {
-                text.clone()
-            } else {
-                format!("http://{text}")
-            };
-            if url.starts_with("https://") {
-                return Err(wrong(
-                    option,
-                    &text,
-                    "TLS to clients is not supported by this version",
-                ));
-            }
-            peer_url(option, url)
-        })
-        .collect()
-}
-
-/// A stream's name is part of a key, and of the name of a folder.
-fn stream(name: String) -> Result<String, Error> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
-    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
-        let why = "use 1 to 64 letters, digits, dots, dashes and underscores, no dot in front";
-        return Err(wrong("stream", &name, why));
-    }
-    Ok(name)
-}
-
-/// One of several words; the first is the default.
-fn choice<T: Copy>(
-    option: &'static str,
-    given: Option<String>,
-    words: &[(&str, T)],
-) -> Result<T, Error> {
-    let given = given
-        .as_deref()
-        .or(words.first().map(|(word, _)| *word))
-        .unwrap_or_default();
-    let found = words
-        .iter()
-        .find(|(word, _)| *word == given)
-        .map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        wrong(option, given, format!("use one of {}", known.join(", ")))
-    })
-}
-
-fn number(
-    option: &'static str,
-    given: Option<usize>,
-    default: usize,
-    least: usize,
-) -> Result<usize, Error> {
-    let value = given.unwrap_or(default);
-    if value < least {
-        return Err(wrong(
-            option,
-            &value.to_string(),
-            format!("it must be at least {least}"),
-        ));
-    }
-    Ok(value)
-}
-
-fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
-    let parsed = humantime::parse_duration(text).map_err(|why| wrong(option, text, why))?;
-    if parsed.is_zero() {
-        return Err(wrong(option, text, "it must be longer than nothing"));
-    }
-    Ok(parsed)
-}
-
-/// A list in the file: one text with commas, as etcd writes it, or a YAML list.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Either;
-
-    impl<'de> Visitor<'de> for Either {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a text with commas, or a list of texts")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(text.split(',').map(|part| part.trim().to_owned()).collect())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut parts = Vec::new();
-            while let Some(part) = seq.next_element::<String>()? {
-                parts.push(part);
-            }
-            Ok(parts)
-        }
-    }
-
-    deserializer.deserialize_any(Either)
 }
 
 #[cfg(test)]

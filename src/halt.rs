@@ -48,6 +48,7 @@ impl Halt {
                 pipeline::Error::Decode(_)
                 | pipeline::Error::Resolve(_)
                 | pipeline::Error::Plan(_)
+                | pipeline::Error::OutOfScope { .. }
                 | pipeline::Error::Unsupported { .. },
             )
             | apply::End::Version(_)

@@ -50,7 +50,8 @@ struct App {
 /// [`Fatal`] for whatever prevents the stream from beginning.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal> {
     let _lock = DataDir::lock(&config.data_dir)?;
-    let board = Arc::new(Board::new(&config.stream));
+    let scope = config.scope.prefixes().to_string();
+    let board = Arc::new(Board::new(&config.stream, scope));
     let registry = prometheus::Registry::new();
     let metrics = apply::Metrics::register(&registry)
         .map_err(|error| Fatal::new(Exit::Failed, format!("register metrics: {error}")))?;
@@ -65,6 +66,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal>
         status = %config.listen_status,
         peer = %config.listen_peer,
         stream = %config.stream,
+        scope = %config.scope.prefixes(),
         "listening"
     );
     let options = peer::Config {

@@ -95,6 +95,7 @@ impl App {
             writer: 0,
             batch: 0,
             ledger: Place::empty(*digest_key.random()),
+            scope: self.config.scope.prefixes().clone(),
         };
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.

@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::Place;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
 use crate::pb::checkpointpb;
+use crate::scope::{Prefixes, Rewrite};
 
 /// The layout this version writes, and the only one it reads.
 const FORMAT: u32 = 2;
@@ -37,6 +38,8 @@ pub struct Checkpoint {
     pub batch: u64,
     /// Where the primary's state at the index is kept.
     pub ledger: Place,
+    /// Which keys are replicated, and under which names.
+    pub scope: Prefixes,
 }
 
 /// What a stream is doing with its standby.
@@ -119,6 +122,7 @@ impl Checkpoint {
             ledger: Some(self.ledger.encode()),
             target_index: target.0.0,
             target_term: target.1.0,
+            scope: encode_scope(&self.scope),
         }
         .encode_to_vec()
     }
@@ -162,7 +166,36 @@ impl Checkpoint {
             writer: record.writer,
             batch: record.batch,
             ledger,
+            scope: record.scope.map(decode_scope).unwrap_or_default(),
         })
+    }
+}
+
+fn encode_scope(scope: &Prefixes) -> Option<checkpointpb::Scope> {
+    let Prefixes {
+        include,
+        exclude,
+        rewrite,
+    } = scope;
+    let rewrite = rewrite.iter().map(|Rewrite { from, to }| {
+        let (from, to) = (from.clone(), to.clone());
+        checkpointpb::Rewrite { from, to }
+    });
+    (*scope != Prefixes::default()).then(|| checkpointpb::Scope {
+        include: include.clone(),
+        exclude: exclude.clone(),
+        rewrite: rewrite.collect(),
+    })
+}
+
+fn decode_scope(scope: checkpointpb::Scope) -> Prefixes {
+    let rewrite = scope.rewrite.into_iter();
+    Prefixes {
+        include: scope.include,
+        exclude: scope.exclude,
+        rewrite: rewrite
+            .map(|checkpointpb::Rewrite { from, to }| Rewrite { from, to })
+            .collect(),
     }
 }
 
@@ -190,6 +223,7 @@ mod tests {
                 next_journal: 11,
                 digest_key: [12; 32],
             },
+            scope: Prefixes::default(),
         }
     }
 
@@ -205,6 +239,17 @@ mod tests {
             };
             assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
         }
+        let record = checkpointpb::Checkpoint::decode(&*written.encode()).unwrap();
+        assert_eq!(record.scope, None, "every key");
+        written.scope = Prefixes {
+            include: vec!["a/".into(), "b/".into()],
+            exclude: vec!["a/tmp".into()],
+            rewrite: vec![Rewrite {
+                from: "b/".into(),
+                to: vec![0xff].into(),
+            }],
+        };
+        assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
     }
 
     #[test]

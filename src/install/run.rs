@@ -14,9 +14,8 @@ use crate::checkpoint::{Basis, Checkpoint, Phase};
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision, Term};
 use crate::ledger::Ledger;
 use crate::plan::{Nested, Write, list_max, nest};
-use crate::range::KeyRange;
-use crate::reserved;
 use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
+use crate::scope::Scope;
 use crate::snapshot::{self, Contents, DbFile};
 use crate::standby::{self, Failure, Pages, Standby, Writer};
 
@@ -102,12 +101,22 @@ pub struct Install<'a, S> {
     pub ledger: &'a mut Ledger,
     /// For the state after it.
     pub settings: Settings,
+    /// Which keys the standby is to hold.
+    pub scope: Arc<Scope>,
     /// The standby's `--max-txn-ops`.
     pub txn_ops_max: usize,
     /// Bytes in one transaction.
     pub bytes_max: usize,
     /// Where to show how far it is.
     pub progress: watch::Sender<Option<Progress>>,
+}
+
+/// What a snapshot is compared with.
+struct Known {
+    before: PrimaryState,
+    /// The revision of which the standby holds everything, if it holds one.
+    held: Option<Revision>,
+    scope: Arc<Scope>,
 }
 
 /// What the reading thread hands over.
@@ -138,9 +147,14 @@ pub async fn install<S: Standby>(
     let (messages_in, mut messages) = mpsc::channel(PIECES_AHEAD);
     let settings = to.settings.clone();
     let (bytes_max, goal) = (to.bytes_max, target.clone());
-    let before = Arc::new(before);
+    let scope = Arc::clone(&to.scope);
     let reading = tokio::task::spawn_blocking(move || {
-        read(&goal, &before, settings, bytes_max, held, &messages_in)
+        let known = Known {
+            before,
+            held,
+            scope,
+        };
+        read(&goal, &known, settings, bytes_max, &messages_in)
     });
     let mut after = None;
     while let Some(message) = messages.recv().await {
@@ -212,15 +226,14 @@ fn tell(progress: &Progress) {
 /// Runs on a thread of its own, as it reads files and compares many keys.
 fn read(
     target: &Target,
-    before: &PrimaryState,
+    known: &Known,
     settings: Settings,
     bytes_max: usize,
-    held: Option<Revision>,
     messages: &mpsc::Sender<Message>,
 ) -> Result<(), Error> {
     let source = DbFile::open(&target.path)?;
     let mut contents = snapshot::read(&source)?;
-    check(&contents, target, held)?;
+    check(&contents, target, known.held)?;
     // Up to 3.4 not every entry is noted in the database.
     contents.raft.index = target.index;
     let keys = contents.keys.len();
@@ -232,7 +245,8 @@ fn read(
     {
         return Ok(());
     }
-    let mut diff = Diff::new(&source, &contents, before, OPS_MAX, bytes_max);
+    let both = (&contents, &known.before);
+    let mut diff = Diff::new(&source, both, &known.scope, OPS_MAX, bytes_max);
     while let Some(piece) = diff.next_piece()? {
         let tally = diff.tally();
         if messages
@@ -312,7 +326,7 @@ impl<S: Standby> Install<'_, S> {
         mut checkpoint: Checkpoint,
     ) -> Result<Result<(), Failure>, Error> {
         let list_max = list_max(self.txn_ops_max);
-        let Some(mut writes) = nest(piece.writes(), list_max) else {
+        let Some(mut writes) = nest(piece.writes(&self.scope), list_max) else {
             return Ok(Err(Failure::TooManyOps(
                 "too many for one transaction".into(),
             )));
@@ -342,12 +356,14 @@ impl<S: Standby> Install<'_, S> {
     }
 }
 
-/// What the standby itself holds, as a state that knows values, and no revisions.
+/// What the standby itself holds in `scope`, under the primary's names, as a state that knows
+/// values, and no revisions.
 ///
 /// # Errors
 /// [`Error::Standby`] if the standby refuses to be read; other failures are waited out.
 pub async fn content_of<S: Standby>(
     standby: &mut S,
+    scope: &Scope,
     settings: Settings,
 ) -> Result<PrimaryState, Error> {
     let digest_key = settings.digest_key.clone();
@@ -357,13 +373,16 @@ pub async fn content_of<S: Standby>(
         compact_revision: Revision(-1),
     };
     let mut state = PrimaryState::new(settings, nowhere);
-    for range in KeyRange::from(Bytes::from_static(&[0])).without(&reserved::range()) {
-        let mut pages = Pages::new(range);
+    for range in scope.standby_ranges() {
+        let mut pages = Pages::new(range.clone());
         loop {
             match pages.next(standby).await {
                 Ok(page) if page.is_empty() => break,
                 Ok(page) => {
                     for found in page {
+                        let Some(key) = scope.to_primary(&found.key) else {
+                            continue;
+                        };
                         let meta = KeyMeta {
                             created: Revision(0),
                             modified: Revision(0),
@@ -371,7 +390,7 @@ pub async fn content_of<S: Standby>(
                             lease: found.lease,
                             digest: digest_key.digest(&found.value),
                         };
-                        state.restore_key(&found.key, meta);
+                        state.restore_key(&key, meta);
                     }
                 }
                 Err(failure @ Failure::Refused(_)) => {

@@ -24,7 +24,7 @@ pub struct Unit {
     pub compact_revision: Revision,
     /// The primary's members after it, if it changed them.
     pub members: Option<ConfState>,
-    /// What it did to keys.
+    /// What it did to keys, as the standby is to do it: see [`on_standby`](super::on_standby).
     pub changes: Changes,
     /// What it did to a lease.
     pub lease: Option<LeaseChange>,

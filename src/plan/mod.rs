@@ -1,7 +1,7 @@
 //! Turns the effects of consecutive entries into batches that a standby can take. Pure.
 //!
 //! ```text
-//! Resolved -> Unit (our own keys cut out) -> Batch (one transaction's worth)
+//! Resolved -> Unit (cut to the scope) -> Batch (one transaction's worth)
 //! ```
 //!
 //! A batch holds whole primary revisions only. Within one revision only the net effect is written,
@@ -15,8 +15,9 @@ pub use batch::{Batch, Unit, Write, weight};
 pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
-use crate::reserved;
-use crate::resolve::Changes;
+use crate::range::KeyRange;
+use crate::resolve::{Changes, Put};
+use crate::scope::Scope;
 
 /// What one transaction of the standby may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,7 @@ impl Planner {
     ///
     /// # Errors
     /// [`TooLarge`] if no transaction of the standby could hold the entry.
-    pub fn push(&mut self, mut unit: Unit, history: History) -> Result<Option<Unit>, TooLarge> {
-        unit.changes = without_reserved(unit.changes);
+    pub fn push(&mut self, unit: Unit, history: History) -> Result<Option<Unit>, TooLarge> {
         let changes = &unit.changes;
         if self.open.units().is_empty() {
             self.check_alone(unit.index, changes)?;
@@ -126,23 +126,22 @@ impl Planner {
     }
 }
 
-/// Leaves our own keys out.
+/// What changes of the primary's keys are to the standby: what is not in scope is left out, our own
+/// keys among it, and the rest has the names that it has there.
 #[must_use]
-pub fn without_reserved(mut changes: Changes) -> Changes {
-    let reserved = reserved::range();
-    changes.puts.retain(|put| !reserved.contains(&put.key));
-    if changes
-        .deletes
-        .iter()
-        .any(|range| range.overlaps(&reserved))
-    {
-        changes.deletes = changes
-            .deletes
-            .iter()
-            .flat_map(|range| range.without(&reserved))
-            .collect();
-    }
-    changes
+pub fn on_standby(changes: Changes, scope: &Scope) -> Changes {
+    let rename = |put: Put| {
+        let key = scope.to_standby(&put.key)?;
+        Some(Put { key, ..put })
+    };
+    let mut puts: Vec<Put> = changes.puts.into_iter().filter_map(rename).collect();
+    puts.sort_by(|a, b| a.key.cmp(&b.key));
+    let deletes = changes.deletes.iter();
+    let mut deletes: Vec<KeyRange> = deletes
+        .flat_map(|range| scope.ranges_to_standby(range))
+        .collect();
+    deletes.sort_by(|a, b| a.start().cmp(b.start()));
+    Changes { puts, deletes }
 }
 
 #[cfg(test)]

@@ -5,9 +5,28 @@ use bytes::Bytes;
 use super::prefixes::Rewrite;
 use super::text::show;
 
+/// Prefixes that make no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Problem>);
+
+impl Error {
+    /// What is wrong.
+    #[must_use]
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
 /// What is wrong with the prefixes of a scope. Each names the option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum Problem {
     /// A prefix without a byte.
     #[error(
         "--{option}: an empty prefix is every key; leave the option out, or unset its variable"

@@ -25,7 +25,7 @@ mod error;
 mod prefixes;
 mod text;
 
-pub use error::Error;
+pub use error::{Error, Problem};
 pub use prefixes::{Prefixes, Rewrite};
 pub use text::parse;
 
@@ -129,8 +129,8 @@ impl Scope {
         part.standby.contains(key).then(|| renamed(key, to, from))
     }
 
-    /// What the primary's keys in `range` are on the standby: ranges that hold the names of all that
-    /// are replicated, and no other key. Ascending; they do not overlap.
+    /// What the primary's keys in `range` are on the standby: ranges that hold the names of all
+    /// that are replicated, and no other key. Ascending; they do not overlap.
     #[must_use]
     pub fn ranges_to_standby(&self, range: &KeyRange) -> Vec<KeyRange> {
         let first = self.behind(range.start()).saturating_sub(1);
@@ -241,7 +241,7 @@ fn parts(prefixes: &Prefixes, keys: RangeSet) -> Result<Vec<Part>, Error> {
         let region = starting_with(&rewrite.from);
         if !rest.overlaps(&region) {
             let rewrite = rewrite.clone();
-            return Err(Error::NothingToRewrite { rewrite });
+            return Err(Problem::NothingToRewrite { rewrite }.into());
         }
         let taken = rest.iter().filter_map(|keys| keys.intersection(&region));
         parts.extend(taken.map(|primary| Part {
@@ -265,7 +265,7 @@ fn check_targets(parts: &[Part]) -> Result<(), Error> {
             let rewrite = part.rewrite.clone();
             let name = shared.start().clone();
             let key = renamed(&name, &rewrite.to, &rewrite.from);
-            return Err(Error::Reserved { rewrite, key, name });
+            return Err(Problem::Reserved { rewrite, key, name }.into());
         }
     }
     // Of ranges in this order some two that follow each other overlap if any two do.
@@ -273,11 +273,13 @@ fn check_targets(parts: &[Part]) -> Result<(), Error> {
         if let Some(shared) = one.standby.intersection(&other.standby) {
             let name = shared.start().clone();
             let origin = |part: &Part| renamed(&name, &part.rewrite.to, &part.rewrite.from);
-            return Err(Error::Collision {
-                one: origin(one),
-                other: origin(other),
+            let (one, other) = (origin(one), origin(other));
+            return Err(Problem::Collision {
+                one: (&one).min(&other).clone(),
+                other: one.max(other),
                 name,
-            });
+            }
+            .into());
         }
     }
     Ok(())

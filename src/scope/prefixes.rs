@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::error::Error;
+use super::error::{Error, Problem};
 use super::{everything, starting_with, text};
 use crate::range_set::RangeSet;
 use crate::reserved;
@@ -42,25 +42,26 @@ impl Prefixes {
     pub(super) fn check(&self) -> Result<(), Error> {
         for (option, prefixes) in [(INCLUDE, &self.include), (EXCLUDE, &self.exclude)] {
             if prefixes.iter().any(Bytes::is_empty) {
-                return Err(Error::Empty { option });
+                return Err(Problem::Empty { option }.into());
             }
         }
         for (place, rewrite) in self.rewrite.iter().enumerate() {
             if rewrite.to.is_empty() {
                 let rewrite = rewrite.clone();
-                return Err(Error::NoName { rewrite });
+                return Err(Problem::NoName { rewrite }.into());
             }
             let mut others = self.rewrite.iter().skip(place + 1);
             if let Some(other) = others.find(|other| other.from == rewrite.from) {
-                return Err(Error::Ambiguous(rewrite.clone(), other.clone()));
+                return Err(Problem::Ambiguous(rewrite.clone(), other.clone()).into());
             }
         }
         let bytes = self.bytes();
         if bytes > BYTES_MAX {
-            return Err(Error::TooLong {
+            return Err(Problem::TooLong {
                 bytes,
                 most: BYTES_MAX,
-            });
+            }
+            .into());
         }
         Ok(())
     }
@@ -73,7 +74,7 @@ impl Prefixes {
         for prefix in &self.include {
             let region = starting_with(prefix).without(&ours);
             if region.is_empty() {
-                return Err(Error::OurOwn(prefix.clone()));
+                return Err(Problem::OurOwn(prefix.clone()).into());
             }
             region.into_iter().for_each(|range| keys.insert(range));
         }
@@ -86,16 +87,16 @@ impl Prefixes {
         for prefix in &self.exclude {
             let region = starting_with(prefix);
             if !included.overlaps(&region) {
-                return Err(Error::NothingToExclude(prefix.clone()));
+                return Err(Problem::NothingToExclude(prefix.clone()).into());
             }
             keys.remove(&region);
         }
         let is_left = |prefix: &&Bytes| !keys.overlaps(&starting_with(prefix));
         if let Some(prefix) = self.include.iter().find(is_left) {
-            return Err(Error::Excluded(prefix.clone()));
+            return Err(Problem::Excluded(prefix.clone()).into());
         }
         if keys.is_empty() {
-            return Err(Error::Nothing);
+            return Err(Problem::Nothing.into());
         }
         Ok(keys)
     }

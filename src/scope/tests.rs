@@ -414,18 +414,18 @@ fn assert_is_wrong(prefixes: &Prefixes, error: &Error) {
         all.retain(|key| key.starts_with(prefix));
         all.into_iter()
     };
-    match error {
-        Error::Collision { one, other, name } => {
+    match error.problem() {
+        Problem::Collision { one, other, name } => {
             assert_ne!(one, other);
             for key in [one, other] {
                 assert_eq!(model(prefixes, key).as_ref(), Some(name), "{key:?}");
             }
         }
-        Error::Reserved { key, name, .. } => {
+        Problem::Reserved { key, name, .. } => {
             assert_eq!(model(prefixes, key).as_ref(), Some(name));
             assert!(reserved::range().contains(name));
         }
-        Error::NothingToRewrite { rewrite } => {
+        Problem::NothingToRewrite { rewrite } => {
             let mut others = prefixes.rewrite.clone();
             others.retain(|other| other != rewrite);
             let without = Prefixes {
@@ -436,20 +436,20 @@ fn assert_is_wrong(prefixes: &Prefixes, error: &Error) {
                 assert_eq!(model(prefixes, &key), model(&without, &key));
             }
         }
-        Error::NothingToExclude(prefix) => {
+        Problem::NothingToExclude(prefix) => {
             let without = Prefixes {
                 exclude: Vec::new(),
                 ..prefixes.clone()
             };
             assert!(begins(prefix).all(|key| model(&without, &key).is_none()));
         }
-        Error::Excluded(prefix) | Error::OurOwn(prefix) => {
+        Problem::Excluded(prefix) | Problem::OurOwn(prefix) => {
             assert!(!begins(prefix).any(|key| in_scope(&key)));
         }
-        Error::Nothing => assert!(!keys(3).iter().any(in_scope)),
-        Error::NoName { rewrite } => assert!(rewrite.to.is_empty()),
-        Error::Ambiguous(one, other) => assert_eq!(one.from, other.from),
-        Error::Empty { .. } | Error::TooLong { .. } => panic!("{error}"),
+        Problem::Nothing => assert!(!keys(3).iter().any(in_scope)),
+        Problem::NoName { rewrite } => assert!(rewrite.to.is_empty()),
+        Problem::Ambiguous(one, other) => assert_eq!(one.from, other.from),
+        Problem::Empty { .. } | Problem::TooLong { .. } => panic!("{error}"),
     }
 }
 

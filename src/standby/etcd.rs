@@ -4,6 +4,7 @@
 //! failure the next endpoint is tried. The client's own retry of writes is not used.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{Put, Value};
+use crate::scope::Scope;
 
 /// How to reach a standby.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Which keys of it are the stream's.
+    pub scope: Arc<Scope>,
 }
 
 /// A standby reached over the network.
@@ -118,7 +122,9 @@ impl Standby for Etcd {
             None,
         )];
         ops.extend(transaction.writes.iter().map(operation));
-        let txn = Txn::new().when(compares(transaction)).and_then(ops);
+        let txn = Txn::new()
+            .when(compares(transaction, &self.options.scope))
+            .and_then(ops);
         let response = self.ask(client.txn(txn)).await?;
         if !response.succeeded() {
             return Ok(Answer::GuardFailed);
@@ -183,7 +189,7 @@ impl Standby for Etcd {
     async fn foreign_keys(&mut self, limit: usize) -> Result<Vec<Bytes>, Failure> {
         let mut client = self.client().await?;
         let mut found = Vec::new();
-        for range in not_reserved() {
+        for range in self.options.scope.standby_ranges() {
             let wanted = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
             if wanted == 0 {
                 break;
@@ -231,7 +237,7 @@ impl Standby for Etcd {
     }
 }
 
-fn compares(transaction: &Transaction) -> Vec<Compare> {
+fn compares(transaction: &Transaction, scope: &Scope) -> Vec<Compare> {
     let key = transaction.checkpoint_key.as_ref();
     match transaction.guard {
         Guard::WrittenAt(revision) => {
@@ -239,7 +245,7 @@ fn compares(transaction: &Transaction) -> Vec<Compare> {
         }
         Guard::NothingThere => {
             // A range compare holds if each key in the range has version 0, so if there is no key.
-            let empty = not_reserved().into_iter().map(|range| {
+            let empty = scope.standby_ranges().iter().map(|range| {
                 Compare::version(range.start().as_ref(), CompareOp::Equal, 0)
                     .with_range(range.request_end())
             });
@@ -248,11 +254,6 @@ fn compares(transaction: &Transaction) -> Vec<Compare> {
                 .collect()
         }
     }
-}
-
-/// Everything but our own keys: two ranges.
-fn not_reserved() -> Vec<KeyRange> {
-    KeyRange::from(Bytes::from_static(&[0])).without(&reserved::range())
 }
 
 fn operation(nested: &Nested<Write>) -> TxnOp {

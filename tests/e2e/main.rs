@@ -16,4 +16,5 @@ mod bad_input;
 mod differential;
 mod install;
 mod resume;
+mod scope;
 mod state;

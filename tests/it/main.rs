@@ -11,6 +11,7 @@
 mod harness;
 
 mod fake_standby;
+mod first_contact;
 mod real_entries;
 mod snapshot;
 mod standby_suite;
