@@ -395,3 +395,23 @@ fn what_is_in_scope_may_decide_for_all() {
         }
     }
 }
+
+/// What is not in scope is told to the ledger, so it counts.
+#[test]
+fn a_batch_has_an_end_though_nothing_in_it_is_in_scope() {
+    let limits = Limits {
+        batch_bytes_max: 1_000,
+        ..LIMITS
+    };
+    let state = PrimaryState::new(settings(), Position::START);
+    let mut pipeline = Pipeline::new(state, Arc::new(part()), limits, HistoryPolicy::Last);
+    pipeline.push((1..=100).map(|index| handout(index, put(&format!("b{index}"), "v"))));
+    let (indexes, writes) = batch(&mut pipeline);
+    assert!((10..30).contains(&indexes.len()), "{}", indexes.len());
+    assert_eq!(writes, []);
+    // One key again and again is one line.
+    let state = PrimaryState::new(settings(), Position::START);
+    let mut pipeline = Pipeline::new(state, Arc::new(part()), limits, HistoryPolicy::Last);
+    pipeline.push((1..=100).map(|index| handout(index, put("b", "v"))));
+    assert_eq!(batch(&mut pipeline).0.len(), 100);
+}

@@ -54,9 +54,8 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value, and its line in the journal
-/// beside the key.
-const OP_OVERHEAD_BYTES: usize = 24 + 40;
+/// What each operation costs in a request beside its key and value.
+const OP_OVERHEAD_BYTES: usize = 24;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -71,10 +70,11 @@ impl Batch {
         self.puts.len() + self.deletes.len()
     }
 
-    /// An upper bound of what the operations weigh in a request.
+    /// An upper bound of what the operations and the journal weigh in a request. What is not in
+    /// scope is in the journal all the same.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.journal.bytes()
     }
 
     /// What the entries changed in the primary's state, as one.
@@ -188,7 +188,7 @@ impl Batch {
     }
 }
 
-/// What `changes` weigh in a request at most.
+/// What the operations for `changes` weigh in a request at most.
 #[must_use]
 pub fn weight(changes: &Changes) -> usize {
     let puts = changes
@@ -204,9 +204,9 @@ fn put_bytes(key: &Bytes, value: &Value) -> usize {
         Value::Given(value) => value.len(),
         Value::Kept => 0,
     };
-    OP_OVERHEAD_BYTES + 2 * key.len() + value_bytes
+    OP_OVERHEAD_BYTES + key.len() + value_bytes
 }
 
 fn delete_bytes(range: &KeyRange) -> usize {
-    OP_OVERHEAD_BYTES + 2 * (range.start().len() + range.end().map_or(1, Bytes::len))
+    OP_OVERHEAD_BYTES + range.start().len() + range.end().map_or(1, Bytes::len)
 }

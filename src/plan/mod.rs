@@ -15,6 +15,7 @@ pub use batch::{Batch, Unit, Write, weight};
 pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
+use crate::ledger;
 use crate::range::KeyRange;
 use crate::resolve::{Changes, Put};
 use crate::scope::Scope;
@@ -24,7 +25,7 @@ use crate::scope::Scope;
 pub struct Limits {
     /// Operations in a batch, beside the checkpoint. A single larger revision still goes alone.
     pub batch_ops_max: usize,
-    /// Bytes of the operations in a batch. A single larger revision still goes alone.
+    /// Bytes of the operations in a batch, and of its journal. A single larger revision still goes alone.
     pub batch_bytes_max: usize,
     /// The standby's `--max-txn-ops`: the longest list in one transaction.
     pub txn_ops_max: usize,
@@ -88,10 +89,11 @@ impl Planner {
         } else {
             // Each put may part a range of the batch in two, which adds one operation more.
             let ops = self.open.ops() + 2 * changes.puts.len() + changes.deletes.len();
-            let bytes = self.open.bytes() + weight(changes);
+            let bytes = self.open.bytes() + weight(changes) + ledger::weight(&unit.delta);
             let is_full = ops > self.limits.batch_ops_max || bytes > self.limits.batch_bytes_max;
             let again = history == History::Keep && self.open.touches(changes);
-            if !changes.is_empty() && (is_full || again) {
+            let is_carried = !changes.is_empty() || !unit.delta.is_empty();
+            if is_carried && (is_full || again) {
                 return Ok(Some(unit));
             }
         }
