@@ -6,6 +6,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "raftpb/raft.proto",
             "etcd/request.proto",
+            "etcd/storage.proto",
+            "etcd/auth.proto",
+            "capture.proto",
             "checkpoint.proto",
             "ledger.proto",
         ],
@@ -18,9 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".etcdpb.PutRequest",
             ".etcdpb.Compare",
             ".etcdpb.AuthenticateRequest",
+            ".etcdpb.AuthenticateResponse",
             ".etcdpb.AuthUserAddRequest",
             ".etcdpb.AuthUserChangePasswordRequest",
             ".raftpb.Entry",
+            ".raftpb.Snapshot",
+            ".storagepb.Record",
+            ".storagepb.SnapFile",
         ])
         .compile_fds(files)?;
     Ok(())

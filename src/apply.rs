@@ -5,6 +5,10 @@
 //! batch, so a low load makes small batches with little delay, a high load large ones, and nothing
 //! waits on a timer.
 
+mod auth;
+mod leases;
+mod metrics;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,17 +20,25 @@ use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::learner::Handout;
 use crate::ledger::Ledger;
 use crate::pipeline::{self, Pipeline, Polled, Tally};
-use crate::plan::{Batch, Nested, Write, list_max, nest};
+use crate::plan::{Batch, Milestones, Nested, Write, list_max, nest};
 use crate::resolve::{PrimaryState, Put, Rules, UnknownVersion, Value};
-use crate::standby::{self, Failure, Standby, Writer, Written};
+use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, Written, keeper};
+pub use metrics::Metrics;
 
 /// The task.
 #[derive(Debug)]
 pub struct Apply<S> {
     pipeline: Pipeline,
     writer: Writer<S>,
+    reconciler: Reconciler,
     checkpoint: Checkpoint,
     ledger: Ledger,
+    keeper: keeper::Handle,
+    milestones: Milestones,
+    /// The primary's compact revision that was carried over last.
+    compacted: Revision,
+    /// How often the next batch met a lease that was missing.
+    losses: u32,
     txn_ops_max: usize,
     handouts: mpsc::UnboundedReceiver<Vec<Handout>>,
     durable: watch::Sender<RaftIndex>,
@@ -45,6 +57,8 @@ pub struct Channels {
     pub durable: watch::Sender<RaftIndex>,
     /// How the primary applies entries.
     pub rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+    /// What keeps the leases.
+    pub keeper: keeper::Handle,
 }
 
 /// What the task shows of itself.
@@ -66,6 +80,8 @@ pub struct View {
     pub keys: usize,
     /// Leases of the primary.
     pub leases: usize,
+    /// Leases that were put right on the standby.
+    pub leases_restored: u64,
     /// Bytes of the ledger in the standby.
     pub ledger_bytes: u64,
     /// Batches written.
@@ -93,42 +109,6 @@ pub struct BatchView {
     pub bytes: usize,
     /// From sending it to knowing that it is in the standby.
     pub took: Duration,
-}
-
-/// Histograms of batches.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Seconds from sending a batch to knowing that it is in the standby.
-    pub txn_seconds: prometheus::Histogram,
-    /// Operations in a batch.
-    pub batch_ops: prometheus::Histogram,
-}
-
-impl Metrics {
-    /// Makes and registers them.
-    ///
-    /// # Errors
-    /// If the names are taken.
-    pub fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let options = prometheus::HistogramOpts::new(name, help).buckets(buckets);
-            let histogram = prometheus::Histogram::with_opts(options)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        Ok(Self {
-            txn_seconds: histogram(
-                "etcd_syncer_standby_txn_seconds",
-                "Time from sending a batch to knowing that the standby holds it.",
-                prometheus::exponential_buckets(0.001, 2.0, 14)?,
-            )?,
-            batch_ops: histogram(
-                "etcd_syncer_batch_ops",
-                "Operations in a batch.",
-                prometheus::exponential_buckets(1.0, 2.0, 13)?,
-            )?,
-        })
-    }
 }
 
 /// Why the task ended.
@@ -163,6 +143,19 @@ pub enum End {
         /// What to raise.
         flag: &'static str,
     },
+    /// A lease was gone on the standby, and keys with it.
+    #[error(
+        "the standby lost lease {lease} and keys that were attached to it (it should have {keys}): \
+         it was revoked there, or expired while nothing kept it alive for longer than \
+         --standby-lease-ttl; the keys' values are not known here, `etcd-syncer resync` brings them \
+         back"
+    )]
+    KeysLost {
+        /// The lease.
+        lease: LeaseId,
+        /// How many keys it should have.
+        keys: usize,
+    },
     /// Not even a small piece of the ledger fits.
     #[error(
         "write the ledger: {0}; raise --max-request-bytes and --max-txn-ops on the standby to etcd's \
@@ -181,10 +174,14 @@ pub struct Left<S> {
     pub end: End,
     /// The one who writes.
     pub writer: Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: Reconciler,
     /// What it last wrote.
     pub checkpoint: Checkpoint,
     /// The ledger.
     pub ledger: Ledger,
+    /// What keeps the leases.
+    pub keeper: keeper::Handle,
     /// The primary's state after the last entry that was resolved.
     pub state: PrimaryState,
 }
@@ -192,12 +189,13 @@ pub struct Left<S> {
 /// How long a batch in flight may keep a process that was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-impl<S: Standby> Apply<S> {
+impl<S: Standby + Auth> Apply<S> {
     /// A task that goes on behind `checkpoint`.
     #[must_use]
     pub fn new(
         pipeline: Pipeline,
-        (writer, checkpoint, ledger): (Writer<S>, Checkpoint, Ledger),
+        (writer, reconciler): (Writer<S>, Reconciler),
+        (checkpoint, ledger): (Checkpoint, Ledger),
         txn_ops_max: usize,
         channels: Channels,
         view: watch::Sender<View>,
@@ -207,10 +205,17 @@ impl<S: Standby> Apply<S> {
             handouts,
             durable,
             rules,
+            keeper,
         } = channels;
+        let standby_revision = writer.written_at().unwrap_or_default();
         Self {
             pipeline,
             writer,
+            keeper,
+            milestones: Milestones::new(checkpoint.revision, standby_revision),
+            compacted: checkpoint.compact_revision,
+            losses: 0,
+            reconciler,
             checkpoint,
             ledger,
             txn_ops_max,
@@ -228,16 +233,21 @@ impl<S: Standby> Apply<S> {
     /// Not cancel safe; use `stop`, which lets the batch in flight finish.
     pub async fn run(mut self, stop: CancellationToken) -> Left<S> {
         self.show();
-        let end = loop {
-            if let Err(end) = self.turn(&stop).await {
-                break end;
-            }
+        let end = match self.begin_auth(&stop).await {
+            Ok(()) => loop {
+                if let Err(end) = self.turn(&stop).await {
+                    break end;
+                }
+            },
+            Err(end) => end,
         };
         Left {
             end,
             writer: self.writer,
+            reconciler: self.reconciler,
             checkpoint: self.checkpoint,
             ledger: self.ledger,
+            keeper: self.keeper,
             state: self.pipeline.into_state(),
         }
     }
@@ -248,6 +258,9 @@ impl<S: Standby> Apply<S> {
         }
         if stop.is_cancelled() {
             return Err(End::Stopped);
+        }
+        while let Some(event) = self.keeper.try_event() {
+            self.heard(event, stop).await?;
         }
         if self.rules.has_changed().unwrap_or(false) {
             self.pipeline.set_rules((*self.rules.borrow_and_update())?);
@@ -265,6 +278,9 @@ impl<S: Standby> Apply<S> {
         }
         match polled? {
             Polled::Batch(batch) => {
+                if batch.changes_auth() {
+                    self.bring_auth(stop).await?;
+                }
                 self.write(*batch, stop).await?;
                 self.roll(stop).await.map(drop)
             }
@@ -287,6 +303,8 @@ impl<S: Standby> Apply<S> {
                     self.pipeline.push(handouts.ok_or(End::Alone)?);
                     Ok(())
                 }
+                event = self.keeper.event() => self.heard(event?, stop).await,
+                () = auth::at(self.reconciler.recheck_at()) => self.bring_auth(stop).await,
             },
         }
     }
@@ -312,16 +330,20 @@ impl<S: Standby> Apply<S> {
             writes.push(own_put(key, record));
             checkpoint.ledger = place;
         }
+        let leases = batch.leases();
+        self.before(&leases, stop).await?;
         let started = Instant::now();
         match self.send(writes, &checkpoint, stop).await? {
             Ok(written) => {
                 self.ledger
                     .journaled(checkpoint.ledger.clone(), journal_bytes);
                 self.checkpoint = checkpoint;
+                self.losses = 0;
                 self.note(&batch, written, started.elapsed());
                 self.durable.send_replace(self.checkpoint.index);
-                Ok(())
+                self.after(&batch, leases, written.revision).await
             }
+            Err(failure @ Failure::LeaseNotFound(_)) => self.find_lost(batch, failure, stop).await,
             Err(failure) => self.part(batch, failure),
         }
     }
@@ -350,7 +372,8 @@ impl<S: Standby> Apply<S> {
         Ok(true)
     }
 
-    /// Sends one transaction; the inner error is that the standby refuses its size.
+    /// Sends one transaction; the inner error is that the standby refuses its size, or lacks a
+    /// lease that it names.
     async fn send(
         &mut self,
         writes: Vec<Nested<Write>>,
@@ -368,7 +391,9 @@ impl<S: Standby> Apply<S> {
         match outcome {
             Ok(written) => Ok(Ok(written)),
             Err(standby::Error::Refused(
-                failure @ (Failure::TooLarge(_) | Failure::TooManyOps(_)),
+                failure @ (Failure::TooLarge(_)
+                | Failure::TooManyOps(_)
+                | Failure::LeaseNotFound(_)),
             )) => Ok(Err(failure)),
             Err(error) => Err(error.into()),
         }
@@ -392,6 +417,8 @@ impl<S: Standby> Apply<S> {
             | Failure::Unknown(_)
             | Failure::NoSpace(_)
             | Failure::Diverged(_)
+            | Failure::LeaseNotFound(_)
+            | Failure::Already(_)
             | Failure::Refused(_) => "--max-request-bytes",
         };
         Err(End::TooLarge {

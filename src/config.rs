@@ -3,9 +3,14 @@
 //! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
 //! again. The keys of the file are the flags' names, as in etcd's own configuration file.
 
+mod error;
+mod login;
 mod values;
 
+pub use error::Error;
+
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +18,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::pipeline::HistoryPolicy;
-use crate::scope::{self, Scope};
+use crate::plan::CompactionPolicy;
+use crate::scope::Scope;
+use crate::secret::{Credentials, Secret};
 use values::{
     choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
-    socket_address, stream,
+    scope, socket_address, stream, whole_seconds,
 };
 
 /// Options of `run`, as written by somebody. All are optional here: what one source leaves out
@@ -62,6 +69,29 @@ pub struct Typed {
     )]
     #[serde(deserialize_with = "list")]
     pub primary_endpoints: Vec<String>,
+
+    /// Our own user of the standby, with role root. It is made if the standby has auth disabled,
+    /// and no user of the primary by this name is replicated. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_USER", value_name = "NAME")]
+    pub standby_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_STANDBY_PASSWORD. Needed if
+    /// the standby has auth enabled, or shall have as soon as the primary has.
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_PASSWORD_FILE", value_name = "FILE")]
+    pub standby_password_file: Option<PathBuf>,
+
+    /// User of the primary for --primary-endpoints, if those ask for one. [default: etcd-syncer]
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_USER", value_name = "NAME")]
+    pub primary_user: Option<String>,
+
+    /// File with that user's password, which may also be in ETCD_SYNCER_PRIMARY_PASSWORD.
+    #[arg(long, env = "ETCD_SYNCER_PRIMARY_PASSWORD_FILE", value_name = "FILE")]
+    pub primary_password_file: Option<PathBuf>,
+
+    /// Passwords from the environment: of our user on the standby, and on the primary.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub passwords: Passwords,
 
     /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
     #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
@@ -137,10 +167,28 @@ pub struct Typed {
     #[arg(long, env = "ETCD_SYNCER_STANDBY_TIMEOUT", value_name = "TIME")]
     pub standby_timeout: Option<String>,
 
+    /// TTL of every lease on the standby. They are kept alive there until the primary's end; this
+    /// is how long they outlive this process. [default: 24h]
+    #[arg(long, env = "ETCD_SYNCER_STANDBY_LEASE_TTL", value_name = "TIME")]
+    pub standby_lease_ttl: Option<String>,
+
+    /// Whether the standby's history is compacted when the primary's is. [default: follow]
+    #[arg(long, env = "ETCD_SYNCER_COMPACTION", value_name = "follow|none")]
+    pub compaction: Option<String>,
+
     /// Write what is known of the primary's keys and leases, without values, to this file when the
     /// stream ends, to be compared with the primary.
     #[arg(long, env = "ETCD_SYNCER_DUMP_STATE", value_name = "FILE")]
     pub dump_state: Option<PathBuf>,
+}
+
+/// Passwords that came in a variable.
+#[derive(Clone, Debug, Default)]
+pub struct Passwords {
+    /// Of our user on the standby.
+    pub standby: Option<Secret>,
+    /// Of our user on the primary.
+    pub primary: Option<Secret>,
 }
 
 /// Options of `run`, checked.
@@ -156,6 +204,12 @@ pub struct Config {
     pub standby_endpoints: Vec<String>,
     /// Client URLs of the primary, possibly none.
     pub primary_endpoints: Vec<String>,
+    /// The name of our own user of the standby.
+    pub standby_user: String,
+    /// How to log in there, if there is a password.
+    pub standby_login: Option<Credentials>,
+    /// How to log in on the primary, if there is a password.
+    pub primary_login: Option<Credentials>,
     /// Name of the stream.
     pub stream: String,
     /// Which keys are replicated, and under which names.
@@ -176,6 +230,10 @@ pub struct Config {
     pub receive_bytes_max: usize,
     /// How long one request to the standby may take.
     pub standby_timeout: Duration,
+    /// TTL of leases on the standby, whole seconds.
+    pub standby_lease_ttl: Duration,
+    /// Whether compactions are carried over.
+    pub compaction: CompactionPolicy,
     /// Where to write the primary's state when the stream ends.
     pub dump_state: Option<PathBuf>,
 }
@@ -197,6 +255,7 @@ struct Defaults {
     batch_bytes_max: usize,
     receive_bytes_max: usize,
     standby_timeout: Duration,
+    standby_lease_ttl: Duration,
 }
 
 const DEFAULTS: Defaults = Defaults {
@@ -206,52 +265,29 @@ const DEFAULTS: Defaults = Defaults {
     batch_bytes_max: 1 << 20,
     receive_bytes_max: 256 << 20,
     standby_timeout: Duration::from_secs(5),
+    standby_lease_ttl: Duration::from_secs(24 * 3600),
 };
 
 /// The least memory that can follow a leader: a few of its largest messages.
 const RECEIVE_BYTES_MIN: usize = 16 << 20;
+/// TTLs of leases that can be kept alive over a slow request, and that etcd takes.
+const LEASE_TTL: RangeInclusive<Duration> =
+    Duration::from_secs(30)..=Duration::from_secs(9_000_000_000);
+
+const HISTORY: [(&str, HistoryPolicy); 3] = [
+    ("auto", HistoryPolicy::Auto),
+    ("keep", HistoryPolicy::Keep),
+    ("last", HistoryPolicy::Last),
+];
+const COMPACTION: [(&str, CompactionPolicy); 2] = [
+    ("follow", CompactionPolicy::Follow),
+    ("none", CompactionPolicy::None),
+];
 
 /// Where status and metrics are served if nothing else is said.
 #[must_use]
 pub fn default_status_address() -> &'static str {
     DEFAULTS.listen_status
-}
-
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option that has no default was not given.
-    #[error("--{0} is missing: give it as a flag, as {1} in the environment, or in --config")]
-    Missing(&'static str, String),
-    /// An option has a value that cannot be used.
-    #[error("--{option} {value:?}: {why}")]
-    Value {
-        /// The option.
-        option: &'static str,
-        /// What was written.
-        value: String,
-        /// What is wrong with it, and what would be right.
-        why: String,
-    },
-    /// Prefixes do not make sense together.
-    #[error(transparent)]
-    Scope(#[from] scope::Error),
-    /// The file cannot be read.
-    #[error("read the configuration {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("read the configuration {}: {why}", path.display())]
-    Parse {
-        /// Which.
-        path: PathBuf,
-        /// Where and what.
-        why: String,
-    },
 }
 
 impl Typed {
@@ -270,6 +306,18 @@ impl Typed {
         })
     }
 
+    /// With the passwords that stand in the environment.
+    ///
+    /// # Errors
+    /// [`Error::Password`].
+    pub fn with_passwords(mut self) -> Result<Self, Error> {
+        self.passwords = Passwords {
+            standby: login::from_environment("ETCD_SYNCER_STANDBY_PASSWORD")?,
+            primary: login::from_environment("ETCD_SYNCER_PRIMARY_PASSWORD")?,
+        };
+        Ok(self)
+    }
+
     /// What `self` leaves out is taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -281,6 +329,14 @@ impl Typed {
             advertise_peer_url: this.advertise_peer_url.or(other.advertise_peer_url),
             standby_endpoints: list(this.standby_endpoints, other.standby_endpoints),
             primary_endpoints: list(this.primary_endpoints, other.primary_endpoints),
+            standby_user: this.standby_user.or(other.standby_user),
+            standby_password_file: this.standby_password_file.or(other.standby_password_file),
+            primary_user: this.primary_user.or(other.primary_user),
+            primary_password_file: this.primary_password_file.or(other.primary_password_file),
+            passwords: Passwords {
+                standby: this.passwords.standby.or(other.passwords.standby),
+                primary: this.passwords.primary.or(other.passwords.primary),
+            },
             stream: this.stream.or(other.stream),
             include_prefix: list(this.include_prefix, other.include_prefix),
             exclude_prefix: list(this.exclude_prefix, other.exclude_prefix),
@@ -293,6 +349,8 @@ impl Typed {
             batch_bytes_max: this.batch_bytes_max.or(other.batch_bytes_max),
             receive_bytes_max: this.receive_bytes_max.or(other.receive_bytes_max),
             standby_timeout: this.standby_timeout.or(other.standby_timeout),
+            standby_lease_ttl: this.standby_lease_ttl.or(other.standby_lease_ttl),
+            compaction: this.compaction.or(other.compaction),
             dump_state: this.dump_state.or(other.dump_state),
         }
     }
@@ -312,12 +370,18 @@ impl Typed {
             advertise_peer_url: text(self.advertise_peer_url),
             standby_endpoints: list(self.standby_endpoints),
             primary_endpoints: list(self.primary_endpoints),
+            standby_user: text(self.standby_user),
+            standby_password_file: path(self.standby_password_file),
+            primary_user: text(self.primary_user),
+            primary_password_file: path(self.primary_password_file),
             stream: text(self.stream),
             data_dir: path(self.data_dir),
             listen_status: text(self.listen_status),
             log_format: text(self.log_format),
             history: text(self.history),
             standby_timeout: text(self.standby_timeout),
+            standby_lease_ttl: text(self.standby_lease_ttl),
+            compaction: text(self.compaction),
             dump_state: path(self.dump_state),
             ..self
         }
@@ -328,6 +392,7 @@ impl Typed {
     /// # Errors
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
+        let logins = login::Logins::of(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -346,11 +411,14 @@ impl Typed {
                 required_list("standby-endpoints", self.standby_endpoints)?,
             )?,
             primary_endpoints: endpoints("primary-endpoints", self.primary_endpoints)?,
+            standby_login: logins.standby,
+            primary_login: logins.primary,
+            standby_user: logins.standby_user,
             data_dir: self
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
             stream,
-            scope: values::scope(
+            scope: scope(
                 &self.include_prefix,
                 &self.exclude_prefix,
                 &self.rewrite_prefix,
@@ -361,15 +429,7 @@ impl Typed {
                 self.log_format,
                 &[("text", LogFormat::Text), ("json", LogFormat::Json)],
             )?,
-            history: choice(
-                "history",
-                self.history,
-                &[
-                    ("auto", HistoryPolicy::Auto),
-                    ("keep", HistoryPolicy::Keep),
-                    ("last", HistoryPolicy::Last),
-                ],
-            )?,
+            history: choice("history", self.history, &HISTORY)?,
             batch_ops_max: number(
                 "batch-ops-max",
                 self.batch_ops_max,
@@ -388,10 +448,18 @@ impl Typed {
                 DEFAULTS.receive_bytes_max,
                 RECEIVE_BYTES_MIN,
             )?,
-            standby_timeout: match self.standby_timeout {
-                None => DEFAULTS.standby_timeout,
-                Some(text) => duration("standby-timeout", &text)?,
-            },
+            standby_timeout: duration(
+                "standby-timeout",
+                self.standby_timeout,
+                DEFAULTS.standby_timeout,
+            )?,
+            standby_lease_ttl: whole_seconds(
+                "standby-lease-ttl",
+                self.standby_lease_ttl,
+                DEFAULTS.standby_lease_ttl,
+                LEASE_TTL,
+            )?,
+            compaction: choice("compaction", self.compaction, &COMPACTION)?,
             dump_state: self.dump_state,
         })
     }

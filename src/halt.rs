@@ -48,10 +48,10 @@ impl Halt {
                 pipeline::Error::Decode(_)
                 | pipeline::Error::Resolve(_)
                 | pipeline::Error::Plan(_)
-                | pipeline::Error::OutOfScope { .. }
-                | pipeline::Error::Unsupported { .. },
+                | pipeline::Error::OutOfScope { .. },
             )
             | apply::End::Version(_)
+            | apply::End::KeysLost { .. }
             | apply::End::Ledger(_)
             | apply::End::TooLarge { .. } => Exit::Halted,
         };

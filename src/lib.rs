@@ -32,6 +32,8 @@
 //!    [`peer::filter`]).
 //! 3. Every write to the standby is fenced by the checkpoint, and written with it
 //!    ([`standby::Writer`]). A lost answer is settled by reading the checkpoint.
+//!    Users and roles, which no transaction carries, are brought from state to state before the
+//!    checkpoint passes the entry that changed them ([`standby::Reconciler`]).
 //! 4. A revision of the primary is never split over two transactions ([`plan`]).
 //! 5. What an entry did is decided against the primary's state, never by trying it on the standby
 //!    ([`resolve`]).
@@ -58,6 +60,7 @@
 pub mod app;
 pub mod apply;
 pub mod backoff;
+pub mod base64;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -69,6 +72,7 @@ pub mod ids;
 pub mod install;
 pub mod learner;
 pub mod ledger;
+pub mod offline;
 pub mod pb;
 pub mod peer;
 pub mod pipeline;
@@ -78,10 +82,13 @@ pub mod range;
 pub mod range_set;
 pub mod reserved;
 pub mod resolve;
+pub mod resync;
 pub mod scope;
 pub mod secret;
+pub mod session;
 pub mod snapshot;
 pub mod standby;
 pub mod statefile;
 pub mod status;
+pub mod wal;
 pub mod wire;

@@ -29,6 +29,30 @@ pub mod etcdpb {
     include!(concat!(env!("OUT_DIR"), "/etcdpb.rs"));
 }
 
+/// Records of the write-ahead log and of `.snap` files.
+pub mod storagepb {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    include!(concat!(env!("OUT_DIR"), "/storagepb.rs"));
+}
+
+/// Messages of a captured log.
+pub mod capturepb {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction
+    )]
+    include!(concat!(env!("OUT_DIR"), "/capturepb.rs"));
+}
+
 /// The checkpoint record.
 pub mod checkpointpb {
     #![allow(
@@ -59,6 +83,34 @@ impl fmt::Debug for raftpb::Entry {
             .field("type", &self.r#type)
             .field("term", &self.term)
             .field("index", &self.index)
+            .field("data_bytes", &self.data.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for raftpb::Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("metadata", &self.metadata)
+            .field("data_bytes", &self.data.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for storagepb::Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("type", &self.r#type)
+            .field("crc", &self.crc)
+            .field("data_bytes", &self.data.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for storagepb::SnapFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapFile")
+            .field("crc", &self.crc)
             .field("data_bytes", &self.data.len())
             .finish()
     }
@@ -103,6 +155,13 @@ impl fmt::Debug for etcdpb::AuthenticateRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthenticateRequest")
             .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for etcdpb::AuthenticateResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticateResponse")
             .finish_non_exhaustive()
     }
 }

@@ -46,17 +46,6 @@ pub enum Error {
         /// The key, as the primary names it.
         key: ShownKey,
     },
-    /// The entry's effect is known, and this version cannot bring it to the standby.
-    #[error(
-        "resolve entry {index} ({kind}): bringing users, roles and auth to the standby is not supported \
-         by this version; use one that does"
-    )]
-    Unsupported {
-        /// The entry.
-        index: RaftIndex,
-        /// Name of its kind.
-        kind: &'static str,
-    },
 }
 
 /// When to leave out states that a key had between.
@@ -106,9 +95,7 @@ pub struct Pipeline {
     held: Option<Unit>,
     /// Decoded, and waiting for values.
     asking: Option<Asking>,
-    /// Why nothing comes after what was handed out, if nothing does.
-    refused: Option<Error>,
-    /// Halves of a batch that the standby refused, to go before everything else.
+    /// Batches that the standby refused, whole or halved, to go before everything else.
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
     disagreements: Vec<(RaftIndex, Disagreement)>,
@@ -143,7 +130,6 @@ impl Pipeline {
             policy,
             held: None,
             asking: None,
-            refused: None,
             halves: VecDeque::new(),
             tallies: BTreeMap::new(),
             disagreements: Vec::new(),
@@ -186,6 +172,22 @@ impl Pipeline {
         self.queue.len()
     }
 
+    /// Which keys go to the standby, and under which names.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// True if the state is ahead of all batches that were handed out, as far as `key` goes, which
+    /// is named as on the standby.
+    #[must_use]
+    pub fn is_ahead_at(&self, key: &[u8]) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|unit| unit.changes.touch(key))
+            || self.planner.touches_key(key)
+            || self.halves.iter().any(|half| half.touches_key(key))
+    }
+
     /// From now on the primary applies entries by these rules.
     pub fn set_rules(&mut self, rules: Rules) {
         self.state.set_rules(rules);
@@ -196,8 +198,11 @@ impl Pipeline {
         self.queue.extend(handouts);
     }
 
-    /// What to do next. To be called only while no batch is being written, as what it asks to be
-    /// read must be what the standby holds after the last batch.
+    /// What to do next. If a batch changes users or roles, those of [`Pipeline::state`] are what it
+    /// leads to, until the next call.
+    ///
+    /// To be called only while no batch is being written, as what it asks to be read must be what
+    /// the standby holds after the last batch.
     ///
     /// # Errors
     /// [`Error`]: the stream must halt. What came before the entry at fault was handed out already.
@@ -241,21 +246,18 @@ impl Pipeline {
         match self.state.resolve_with(&asking.entry, &asking.values)? {
             Resolution::Done(resolved) => self.hold(resolved, asking.handout),
             Resolution::NeedsValues(wanted) => {
-                asking.wanted = self.names(&asking.entry, &wanted, &asking.values)?;
-                self.asking = Some(asking);
-                Ok(())
+                let names = self.names(&asking.entry, &wanted, &asking.values);
+                // Without them the entry stays where it is, and so does what comes behind it.
+                let asking = self.asking.insert(asking);
+                asking.wanted = names?;
             }
         }
+        Ok(())
     }
 
     /// The names of those keys whose values are not known yet and the standby has. They may be
     /// enough without the others: one compare that does not hold decides for all.
-    fn names(
-        &mut self,
-        entry: &Entry,
-        wanted: &[Bytes],
-        known: &Values,
-    ) -> Result<Vec<Bytes>, Error> {
+    fn names(&self, entry: &Entry, wanted: &[Bytes], known: &Values) -> Result<Vec<Bytes>, Error> {
         let unknown = wanted.iter().filter(|key| !known.knows(key));
         let (mut names, mut others) = (Vec::new(), Vec::new());
         for key in unknown {
@@ -267,12 +269,11 @@ impl Pipeline {
         if !names.is_empty() {
             return Ok(names);
         }
-        let error = Error::OutOfScope {
+        Err(Error::OutOfScope {
             index: entry.index,
             kind: entry.op.kind(),
             key: ShownKey(others.into_iter().next().unwrap_or_default()),
-        };
-        Err(self.refused.insert(error).clone())
+        })
     }
 
     /// The standby refused the size of a batch: takes it back in two halves, or returns false if it
@@ -285,6 +286,11 @@ impl Pipeline {
         self.halves.push_front(second);
         self.halves.push_front(first);
         true
+    }
+
+    /// A batch could not be written yet: it is handed out again as it is.
+    pub fn take_back(&mut self, batch: Batch) {
+        self.halves.push_front(batch);
     }
 
     /// Resolves entries into the open batch until it is full, an entry needs values or none is
@@ -303,9 +309,6 @@ impl Pipeline {
                 self.held = Some(back);
                 return Ok(());
             }
-            if let Some(error) = &self.refused {
-                return Err(error.clone());
-            }
             if self.asking.is_some() {
                 return Ok(());
             }
@@ -314,18 +317,21 @@ impl Pipeline {
             };
             let entry = entry::decode(&handout.entry)?;
             let resolution = self.state.resolve(&entry)?;
+            let values = Values::default();
+            let names = match &resolution {
+                Resolution::Done(_) => Vec::new(),
+                Resolution::NeedsValues(wanted) => self.names(&entry, wanted, &values)?,
+            };
             let Some(handout) = self.queue.pop_front() else {
                 return Ok(());
             };
             match resolution {
-                Resolution::Done(resolved) => self.hold(resolved, handout)?,
-                Resolution::NeedsValues(wanted) => {
-                    let values = Values::default();
-                    let wanted = self.names(&entry, &wanted, &values)?;
+                Resolution::Done(resolved) => self.hold(resolved, handout),
+                Resolution::NeedsValues(_) => {
                     self.asking = Some(Asking {
                         entry,
                         handout,
-                        wanted,
+                        wanted: names,
                         values,
                     });
                 }
@@ -333,7 +339,7 @@ impl Pipeline {
         }
     }
 
-    fn hold(&mut self, resolved: Resolved, handout: Handout) -> Result<(), Error> {
+    fn hold(&mut self, resolved: Resolved, handout: Handout) {
         let tally = self.tallies.entry(resolved.kind).or_default();
         match resolved.outcome {
             Outcome::Effect => tally.with_effect += 1,
@@ -348,13 +354,6 @@ impl Pipeline {
             self.disagreements
                 .push((resolved.index, disagreement.clone()));
         }
-        if !resolved.auth.is_empty() {
-            let (index, kind) = (resolved.index, resolved.kind);
-            return Err(self
-                .refused
-                .insert(Error::Unsupported { index, kind })
-                .clone());
-        }
         assert!(self.held.is_none(), "two entries held at once");
         self.held = Some(Unit {
             index: resolved.index,
@@ -367,7 +366,6 @@ impl Pipeline {
             auth: resolved.auth,
             delta,
         });
-        Ok(())
     }
 }
 

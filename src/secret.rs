@@ -28,6 +28,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Who we are to a cluster, and how that is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user's name.
+    pub name: String,
+    /// The password, which is UTF-8.
+    pub password: Secret,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

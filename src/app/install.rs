@@ -79,6 +79,7 @@ impl App {
             voters: 1,
             ..base.state.settings().clone()
         };
+        let leases = base.state.leases().map(|(id, _)| id).collect();
         let old = Some(base.checkpoint.ledger.clone());
         base.ledger = Ledger::new(&self.config.stream, old.as_ref(), &settings.digest_key);
         base.state = PrimaryState::new(settings, Position::START);
@@ -103,11 +104,15 @@ impl App {
             return Ok(Err(Exit::Ok));
         };
         match written {
-            Ok(_) => Ok(Ok(Next {
-                base,
-                inbox,
-                installed: None,
-            })),
+            Ok(_) => {
+                // An answer means that the keeper has ended, and so will the stream.
+                let _ended = base.keeper.release(leases).await;
+                Ok(Ok(Next {
+                    base,
+                    inbox,
+                    installed: None,
+                }))
+            }
             Err(error @ standby::Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ standby::Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
@@ -137,7 +142,9 @@ impl App {
         let halt = |error: install::Error| {
             let exit = match &error {
                 install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
-                install::Error::Standby(standby::Error::Refused(_)) => Exit::StandbyRefuses,
+                install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
+                    Exit::StandbyRefuses
+                }
                 install::Error::Open(_)
                 | install::Error::Read(_)
                 | install::Error::Value(_)
@@ -170,8 +177,10 @@ impl App {
         };
         let install = Install {
             writer: &mut base.writer,
+            reconciler: &mut base.reconciler,
             checkpoint: &mut base.checkpoint,
             ledger: &mut base.ledger,
+            keeper: &mut base.keeper,
             settings,
             scope: Arc::clone(&self.config.scope),
             txn_ops_max: session.txn_ops_max,

@@ -73,13 +73,19 @@ impl App {
         )
     }
 
-    /// Waits until the standby answers; none if told to stop.
-    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
-        let mut standby = Etcd::new(Options {
+    /// A way to the standby; nothing is connected yet.
+    pub(super) fn standby(&self) -> Etcd {
+        Etcd::new(Options {
             endpoints: self.config.standby_endpoints.clone(),
             request_timeout: self.config.standby_timeout,
-            scope: Arc::clone(&self.config.scope),
-        });
+        })
+        .log_in_as(self.config.standby_login.clone())
+        .for_scope(Arc::clone(&self.config.scope))
+    }
+
+    /// Waits until the standby answers; none if told to stop.
+    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
+        let mut standby = self.standby();
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         self.board
             .phase
@@ -118,11 +124,17 @@ impl App {
         }
     }
 
+    /// The primary's client URLs, to be asked.
+    pub(super) fn primary(&self) -> primary::Clients {
+        let endpoints = self.config.primary_endpoints.clone();
+        primary::Clients::new(endpoints, self.config.primary_login.clone())
+    }
+
     pub(super) async fn check_primary_endpoints(&self, expected: ClusterId) -> Result<(), Fatal> {
         if self.config.primary_endpoints.is_empty() {
             return Ok(());
         }
-        match primary::cluster_of(&self.config.primary_endpoints).await {
+        match self.primary().cluster().await {
             Ok(cluster) if cluster == expected => Ok(()),
             Ok(cluster) => Err(Fatal::new(
                 Exit::ClusterMismatch,

@@ -10,6 +10,7 @@
 //! Tasks are started only here and in the transport.
 
 mod install;
+mod keeping;
 mod meet;
 mod release;
 mod resume;
@@ -27,7 +28,6 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
-use crate::primary;
 use crate::status::{self, Board, Joined};
 use release::Release;
 use stream::{Next, Session};
@@ -44,14 +44,17 @@ struct App {
     transport: Transport,
 }
 
-/// Runs until `stop` or an end that needs no person, and returns the exit code.
+/// Runs until `stop` or an end that needs no person, and returns the exit code. What it does is
+/// shown on `board`.
 ///
 /// # Errors
 /// [`Fatal`] for whatever prevents the stream from beginning.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<Exit, Fatal> {
+pub async fn run(
+    config: Config,
+    board: Arc<Board>,
+    stop: CancellationToken,
+) -> Result<Exit, Fatal> {
     let _lock = DataDir::lock(&config.data_dir)?;
-    let scope = config.scope.prefixes().to_string();
-    let board = Arc::new(Board::new(&config.stream, scope));
     let registry = prometheus::Registry::new();
     let metrics = apply::Metrics::register(&registry)
         .map_err(|error| Fatal::new(Exit::Failed, format!("register metrics: {error}")))?;
@@ -132,16 +135,12 @@ impl App {
         self.check_primary_endpoints(primary).await?;
         let release = Release::of(&found)?;
         let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
-        let Some(base) = resumed else {
+        let Some((base, keeping)) = resumed else {
             return Ok(Exit::Ok);
         };
         let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
-            let endpoints = self.config.primary_endpoints.clone();
-            tokio::spawn(primary::watch(
-                endpoints,
-                primary,
-                self.board.primary.clone(),
-            ))
+            let clients = self.primary();
+            tokio::spawn(clients.watch(primary, self.board.primary.clone()))
         });
         let (rules_in, rules) = watch::channel(Ok(release.rules));
         let session = Session {
@@ -160,6 +159,7 @@ impl App {
             installed: None,
         };
         let exit = self.stream(session, next).await;
+        self.end_keeping(keeping).await;
         if let Some(watching) = watching {
             watching.abort();
         }

@@ -4,29 +4,32 @@
 use std::time::{Duration, Instant};
 
 use super::App;
+use super::keeping::Keeping;
 use crate::backoff::Backoff;
 use crate::checkpoint::{Basis, Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
 use crate::ids::{RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
+use crate::plan::auth::{Access, Given};
 use crate::range::KeyRange;
 use crate::reserved;
-use crate::resolve::{DigestKey, Position, PrimaryState, Rules, Settings};
-use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Standby, Writer};
+use crate::resolve::{DEFAULT_LEASE_TTL_MIN, DigestKey, Position, PrimaryState, Rules, Settings};
+use crate::standby::keeper;
+use crate::standby::{Contact, Error, Etcd, Failure, KeyValue, Pages, Reconciler, Standby, Writer};
 use crate::status::Phase;
 
-/// Smallest lease TTL in seconds that members with etcd's default timeouts grant.
-const LEASE_TTL_MIN: i64 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Where a stream goes on: what the standby holds, and who may write to it.
 pub(super) struct Base {
     pub(super) writer: Writer<Etcd>,
+    pub(super) reconciler: Reconciler,
     pub(super) checkpoint: Checkpoint,
     pub(super) state: PrimaryState,
     pub(super) ledger: Ledger,
+    pub(super) keeper: keeper::Handle,
 }
 
 /// Why a ledger could not be loaded.
@@ -43,7 +46,7 @@ impl App {
         contact: &Contact,
         found: &Found,
         rules: Rules,
-    ) -> Result<Option<Base>, Fatal> {
+    ) -> Result<Option<(Base, Keeping)>, Fatal> {
         let loaded = match &contact.checkpoint {
             None => Some(self.beginning(found, rules)),
             Some(checkpoint) if is_by_content(checkpoint) => {
@@ -69,15 +72,36 @@ impl App {
             return Ok(None);
         };
         match written {
-            Ok(_) => Ok(Some(Base {
-                writer,
-                checkpoint,
-                state: loaded.state,
-                ledger: loaded.ledger,
-            })),
+            Ok(_) => {
+                let (keeping, keeper) = self.keep(&loaded.state, loaded.ended);
+                let base = Base {
+                    writer,
+                    reconciler: self.reconciler(&loaded.state),
+                    checkpoint,
+                    state: loaded.state,
+                    ledger: loaded.ledger,
+                    keeper,
+                };
+                Ok(Some((base, keeping)))
+            }
             Err(error @ Error::Fenced { .. }) => Err(Fatal::new(Exit::Fenced, error)),
             Err(error @ Error::Refused(_)) => Err(Fatal::new(Exit::StandbyRefuses, error)),
         }
+    }
+
+    /// For a standby that was brought to `state` by other processes.
+    fn reconciler(&self, state: &PrimaryState) -> Reconciler {
+        let access = match self.config.standby_login {
+            Some(_) => Access::Password,
+            None => Access::NoPassword,
+        };
+        Reconciler::new(
+            &self.config.standby_user,
+            access,
+            Given::restored(state.auth()),
+            self.board.auth.clone(),
+            self.board.standby_trouble.clone(),
+        )
     }
 
     fn beginning(&self, found: &Found, rules: Rules) -> (Checkpoint, Loaded) {
@@ -100,7 +124,7 @@ impl App {
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.
         let state = PrimaryState::new(settings(digest_key, rules, 1), Position::START);
-        (checkpoint, Loaded { state, ledger })
+        (checkpoint, Loaded::new(state, ledger))
     }
 
     /// To be compared with the standby's own keys: nothing in the ledger counts any more.
@@ -117,7 +141,7 @@ impl App {
         };
         let voters = checkpoint.voters.len().max(1);
         let state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
-        (checkpoint, Loaded { state, ledger })
+        (checkpoint, Loaded::new(state, ledger))
     }
 
     /// Loads the ledger; waits while the standby does not answer.
@@ -186,7 +210,7 @@ fn is_by_content(checkpoint: &Checkpoint) -> bool {
 fn settings(digest_key: DigestKey, rules: Rules, voters: usize) -> Settings {
     Settings {
         digest_key,
-        lease_ttl_min: LEASE_TTL_MIN,
+        lease_ttl_min: DEFAULT_LEASE_TTL_MIN,
         rules,
         voters,
     }

@@ -112,6 +112,7 @@ impl App {
             handouts: handouts_out,
             durable: durable_in,
             rules: session.rules.clone(),
+            keeper: base.keeper,
         };
         let apply = Apply::new(
             Pipeline::new(
@@ -120,7 +121,8 @@ impl App {
                 limits,
                 self.config.history,
             ),
-            (base.writer, base.checkpoint, base.ledger),
+            (base.writer, base.reconciler),
+            (base.checkpoint, base.ledger),
             session.txn_ops_max,
             channels,
             self.board.apply.clone(),
@@ -210,9 +212,11 @@ impl App {
         {
             let base = Base {
                 writer: left.writer,
+                reconciler: left.reconciler,
                 checkpoint: left.checkpoint,
                 state: left.state,
                 ledger: left.ledger,
+                keeper: left.keeper,
             };
             return Ok(Ended::Snapshot(Box::new((base, snapshot, inbox))));
         }

@@ -1,6 +1,8 @@
 //! The command line: one file for each subcommand.
 
 mod dump;
+mod progress;
+mod resync;
 mod run;
 mod status;
 
@@ -23,6 +25,8 @@ enum Command {
     Run(Box<run::Args>),
     /// Show what a running process does.
     Status(status::Args),
+    /// Make a stream begin with a snapshot of the primary again.
+    Resync(resync::Args),
     /// Show what is in files of the primary, offline.
     #[command(subcommand)]
     Dump(dump::Command),
@@ -69,6 +73,7 @@ pub fn main() -> Result<Exit, Fatal> {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Status(args) => status::main(&args),
+        Command::Resync(args) => resync::main(args),
         Command::Dump(command) => dump::main(&command),
     }
 }

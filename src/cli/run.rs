@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Typed};
 use crate::exit::{Exit, Fatal};
+use crate::status::Board;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +28,8 @@ pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
         Some(path) => Typed::from_file(&path).map_err(usage)?,
         None => Typed::default(),
     };
-    let config = args.typed.or(file).check().map_err(usage)?;
+    let typed = args.typed.with_passwords().map_err(usage)?;
+    let config = typed.or(file).check().map_err(usage)?;
     start_log(config.log_format);
     super::runtime()?.block_on(async {
         let stop = CancellationToken::new();
@@ -44,7 +47,12 @@ pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
             tracing::info!("told to stop");
             stopping.cancel();
         });
-        Box::pin(crate::app::run(config, stop)).await
+        let board = Arc::new(Board::new(
+            &config.stream,
+            config.scope.prefixes().to_string(),
+        ));
+        super::progress::watch(Arc::clone(&board));
+        Box::pin(crate::app::run(config, board, stop)).await
     })
 }
 

@@ -118,16 +118,60 @@ fn shown(page: &Page) -> String {
             page.batches.last.txn_seconds * 1000.0
         ),
     ];
+    let leases = &page.leases;
+    lines.push(format!(
+        "leases      {} kept alive on the standby, {} to be ended, {} lost and {} of them restored",
+        leases.held, leases.ending, leases.lost, leases.restored
+    ));
     for (kind, tally) in &page.entries {
         lines.push(format!(
             "entries     {kind}: {} with effect, {} without",
             tally.with_effect, tally.without_effect
         ));
     }
+    lines.extend(users(page));
     if page.is_voter {
         lines.push(
             "WARNING     this learner was promoted to a voter; remove it and add it again".into(),
         );
     }
     lines.join("\n")
+}
+
+/// What there is to say of the standby's users.
+fn users(page: &Page) -> Vec<String> {
+    let Some(users) = &page.standby_users else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let auth = if users.auth_enabled {
+        "enabled"
+    } else {
+        "disabled"
+    };
+    lines.push(format!(
+        "users       {} and {} roles on the standby, auth {auth}",
+        users.users, users.roles
+    ));
+    if let Some(why) = &users.enable_pending {
+        lines.push(format!(
+            "WARNING     auth is not enabled on the standby: {why}"
+        ));
+    }
+    for user in &users.not_carried {
+        lines.push(format!(
+            "WARNING     no login for {:?}: {}",
+            user.user, user.why
+        ));
+    }
+    for lost in &users.permissions_not_carried {
+        lines.push(format!(
+            "WARNING     role {:?} lacks the permission for {:?} to {:?}",
+            lost.role, lost.key, lost.range_end
+        ));
+    }
+    if users.our_name_is_taken {
+        lines.push("WARNING     the primary's user with the name of our own is left out".into());
+    }
+    lines
 }

@@ -35,6 +35,8 @@ fn what_is_left_out_has_a_default() {
     );
     assert_eq!(config.advertise_peer_url, "http://10.0.0.9:2390");
     assert_eq!(config.standby_timeout, Duration::from_secs(5));
+    assert_eq!(config.standby_lease_ttl, Duration::from_secs(86_400));
+    assert_eq!(config.compaction, CompactionPolicy::Follow);
     assert_eq!(
         (config.batch_ops_max, config.receive_bytes_max),
         (1_000, 256 << 20)
@@ -53,6 +55,8 @@ fn the_file_that_is_shipped_is_a_good_one_and_names_every_default() {
     assert_eq!(config.batch_bytes_max, plain.batch_bytes_max);
     assert_eq!(config.receive_bytes_max, plain.receive_bytes_max);
     assert_eq!(config.standby_timeout, plain.standby_timeout);
+    assert_eq!(config.standby_lease_ttl, plain.standby_lease_ttl);
+    assert_eq!(config.compaction, plain.compaction);
     assert_eq!(config.history, plain.history);
     assert_eq!(config.listen_status, plain.listen_status);
     assert_eq!(config.stream, plain.stream);
@@ -97,7 +101,7 @@ fn what_somebody_wrote_earlier_weighs_more() {
 #[test]
 fn wrong_values_name_the_option_and_what_would_be_right() {
     type Spoil = fn(&mut Typed);
-    let cases: [(Spoil, &str); 13] = [
+    let cases: [(Spoil, &str); 16] = [
         (
             |t| t.primary_peer_urls.clear(),
             "--primary-peer-urls is missing",
@@ -129,6 +133,15 @@ fn wrong_values_name_the_option_and_what_would_be_right() {
             |t| t.standby_timeout = Some("0s".into()),
             "--standby-timeout",
         ),
+        (
+            |t| t.standby_lease_ttl = Some("29s".into()),
+            "whole seconds from 30s",
+        ),
+        (
+            |t| t.standby_lease_ttl = Some("1m 1ms".into()),
+            "--standby-lease-ttl",
+        ),
+        (|t| t.compaction = Some("some".into()), "follow, none"),
     ];
     for (spoil, expected) in cases {
         let mut typed = typed();
@@ -233,4 +246,79 @@ fn a_variable_set_to_nothing_is_not_set() {
     assert_eq!(config.stream, "default");
     assert!(config.primary_endpoints.is_empty());
     assert_eq!(config.data_dir, Path::new("default.etcd-syncer"));
+}
+
+fn password_file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_password_comes_from_a_file_or_the_environment_and_is_not_shown() {
+    let plain = typed().check().unwrap();
+    assert_eq!(plain.standby_user, "etcd-syncer");
+    assert!(plain.standby_login.is_none() && plain.primary_login.is_none());
+
+    let file = password_file(b"pass word\r\n");
+    let with = Typed {
+        standby_password_file: Some(file.path().to_owned()),
+        primary_user: Some("root".to_owned()),
+        passwords: Passwords {
+            standby: Some(Secret::new("of the environment")),
+            primary: Some(Secret::new("for the primary")),
+        },
+        ..typed()
+    };
+    assert!(!format!("{with:?}").contains("environment"));
+    let config = with.or(Typed::default()).check().unwrap();
+    let shown = |login: Option<Credentials>| {
+        let login = login.unwrap();
+        (login.name, login.password.expose().clone())
+    };
+    assert!(!format!("{config:?}").contains("pass word"));
+    let standby = shown(config.standby_login);
+    assert_eq!(standby, ("etcd-syncer".to_owned(), "pass word".into()));
+    let primary = shown(config.primary_login);
+    assert_eq!(primary, ("root".to_owned(), "for the primary".into()));
+}
+
+#[test]
+fn a_password_that_etcd_would_not_take_is_refused_and_not_shown() {
+    let long = [b'x'; 73];
+    for (bytes, expected) in [
+        (&b""[..], "empty"),
+        (b"\n", "empty"),
+        (b"two\nlines", "one line"),
+        (b"p\xff", "UTF-8"),
+        (&long, "72 bytes"),
+    ] {
+        let file = password_file(bytes);
+        let message = refused(Typed {
+            standby_password_file: Some(file.path().to_owned()),
+            ..typed()
+        });
+        let place = file.path().display().to_string();
+        assert!(
+            message.contains(expected) && message.contains(&place),
+            "{message}"
+        );
+        assert!(
+            !message.contains("lines") || expected == "one line",
+            "{message}"
+        );
+    }
+    let message = refused(Typed {
+        primary_password_file: Some("/nowhere/password".into()),
+        ..typed()
+    });
+    assert!(message.contains("/nowhere/password"), "{message}");
+}
+
+#[test]
+fn no_password_is_taken_from_a_file_of_options() {
+    for key in ["standby-password", "passwords"] {
+        let error = yaml(&format!("{key}: x")).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
 }

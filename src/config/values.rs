@@ -1,6 +1,7 @@
-//! Reads single values, and says what would be right where one is wrong.
+//! Reads the text of single options.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,10 +143,35 @@ pub(super) fn number(
     Ok(value)
 }
 
-pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
-    let parsed = humantime::parse_duration(text).map_err(|why| wrong(option, text, why))?;
+pub(super) fn duration(
+    option: &'static str,
+    given: Option<String>,
+    default: Duration,
+) -> Result<Duration, Error> {
+    let Some(text) = given else {
+        return Ok(default);
+    };
+    let parsed = humantime::parse_duration(&text).map_err(|why| wrong(option, &text, why))?;
     if parsed.is_zero() {
-        return Err(wrong(option, text, "it must be longer than nothing"));
+        return Err(wrong(option, &text, "it must be longer than nothing"));
+    }
+    Ok(parsed)
+}
+
+/// A time in a range, in whole seconds.
+pub(super) fn whole_seconds(
+    option: &'static str,
+    given: Option<String>,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<Duration, Error> {
+    let written = given.clone().unwrap_or_default();
+    let parsed = duration(option, given, default)?;
+    if !range.contains(&parsed) || parsed.subsec_nanos() > 0 {
+        let shown = |time: &Duration| humantime::format_duration(*time).to_string();
+        let (least, most) = (shown(range.start()), shown(range.end()));
+        let why = format!("it must be whole seconds from {least} to {most}");
+        return Err(wrong(option, &written, why));
     }
     Ok(parsed)
 }

@@ -172,7 +172,8 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
                         before.next();
                     }
                     let old = old.map(|(_, meta)| *meta);
-                    match old.filter(|old| is_same(old, &live)) {
+                    let is_same = |old: &KeyMeta| self.is_same(old, &live);
+                    match old.filter(is_same) {
                         Some(old) => self.digests.push(old.digest),
                         None => {
                             bytes += ROW_BYTES + 2 * live.key.len() + length(live.value);
@@ -202,6 +203,29 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
         Ok(piece)
     }
 
+    /// One history gives a revision to one write only.
+    fn is_same(&self, old: &KeyMeta, live: &LiveKey<'_>) -> bool {
+        old.modified == live.modified
+            && old.created == live.created
+            && old.version == live.version
+            && old.lease == live.lease
+            && self.lease_before(old) == self.lease_now(live.lease)
+    }
+
+    /// The lease that a key of before is attached to.
+    fn lease_before(&self, old: &KeyMeta) -> LeaseId {
+        let lease = self.before.lease(old.lease);
+        lease.map_or(LeaseId(0), |_| old.lease)
+    }
+
+    /// The lease that a key of the snapshot with this lease field is attached to. After a restore
+    /// from a backup the field may name a lease that is gone.
+    fn lease_now(&self, field: LeaseId) -> LeaseId {
+        let leases = &self.contents.leases;
+        let found = leases.binary_search_by_key(&field, |lease| lease.id);
+        found.map_or(LeaseId(0), |_| field)
+    }
+
     /// The rows of the keys whose values are wanted.
     fn read(&mut self, wanted: &[Wanted]) -> Result<Vec<Row>, bbolt::Error> {
         let places = wanted.iter().enumerate();
@@ -220,9 +244,10 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
             if let Some(slot) = self.digests.get_mut(one.place) {
                 *slot = digest;
             }
+            let lease = self.lease_now(live.lease);
             let is_there = one
                 .before
-                .is_some_and(|old| old.digest == digest && old.lease == live.lease);
+                .is_some_and(|old| old.digest == digest && self.lease_before(&old) == lease);
             // The ledger knows every key; the standby has those in scope.
             let in_scope = self.scope.contains(live.key);
             let is_new = in_scope && !is_there;
@@ -235,19 +260,12 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
             rows.push(Row {
                 key: Bytes::copy_from_slice(live.key),
                 meta: meta(&live, digest),
+                lease,
                 value: is_new.then_some(Value::Given(value)),
             });
         }
         Ok(rows)
     }
-}
-
-/// One history gives a revision to one write only.
-fn is_same(old: &KeyMeta, live: &LiveKey<'_>) -> bool {
-    old.modified == live.modified
-        && old.created == live.created
-        && old.version == live.version
-        && old.lease == live.lease
 }
 
 fn meta(live: &LiveKey<'_>, digest: Digest) -> KeyMeta {

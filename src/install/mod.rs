@@ -15,6 +15,7 @@
 //! - The last transaction says that the standby is at the snapshot's index.
 
 mod diff;
+mod leases;
 mod piece;
 mod progress;
 mod run;

@@ -28,6 +28,8 @@ pub struct Row {
     pub key: Bytes,
     /// What the primary knows of it.
     pub meta: KeyMeta,
+    /// The lease that it is attached to, 0 for none: its lease field may name one that is gone.
+    pub lease: LeaseId,
     /// What to write; None if the standby has it, and only its revisions are new, or is not to have
     /// it.
     pub value: Option<Value>,
@@ -51,7 +53,7 @@ impl Piece {
             Some(Put {
                 key: row.key.clone(),
                 value,
-                lease: row.meta.lease,
+                lease: row.lease,
             })
         });
         let changes = Changes {

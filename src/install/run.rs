@@ -17,7 +17,7 @@ use crate::plan::{Nested, Write, list_max, nest};
 use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
 use crate::scope::Scope;
 use crate::snapshot::{self, Contents, DbFile};
-use crate::standby::{self, Failure, Pages, Standby, Writer};
+use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, keeper};
 
 /// Pieces that are ready before they are written.
 const PIECES_AHEAD: usize = 2;
@@ -64,6 +64,9 @@ pub enum Error {
     /// The standby cannot be written.
     #[error(transparent)]
     Standby(#[from] standby::Error),
+    /// Leases cannot be made or ended there.
+    #[error("make and end leases on the standby: {0}")]
+    Leases(#[from] keeper::Error),
     /// A single key does not fit into a request.
     #[error(
         "a key of the snapshot does not fit into a request of the standby ({0}): raise \
@@ -95,10 +98,14 @@ pub struct Target {
 pub struct Install<'a, S> {
     /// The one who writes.
     pub writer: &'a mut Writer<S>,
+    /// The one who keeps users and roles.
+    pub reconciler: &'a mut Reconciler,
     /// What it last wrote.
     pub checkpoint: &'a mut Checkpoint,
     /// The ledger.
     pub ledger: &'a mut Ledger,
+    /// What keeps the leases.
+    pub keeper: &'a mut keeper::Handle,
     /// For the state after it.
     pub settings: Settings,
     /// Which keys the standby is to hold.
@@ -121,7 +128,11 @@ struct Known {
 
 /// What the reading thread hands over.
 enum Message {
-    Contents { keys: usize, revision: Revision },
+    Contents {
+        keys: usize,
+        revision: Revision,
+        leases: Vec<LeaseId>,
+    },
     Piece(Box<Piece>, Tally),
     End(Box<(Piece, PrimaryState, Tally)>),
 }
@@ -133,9 +144,9 @@ enum Message {
 ///
 /// # Cancel safety
 /// Not cancel safe: dropped half-way, the writer is of no more use.
-pub async fn install<S: Standby>(
+pub async fn install<S: Standby + Auth>(
     mut to: Install<'_, S>,
-    before: PrimaryState,
+    mut before: PrimaryState,
     target: Target,
 ) -> Result<PrimaryState, Error> {
     to.progress.send_replace(Some(beginning(&target)));
@@ -148,6 +159,13 @@ pub async fn install<S: Standby>(
     let settings = to.settings.clone();
     let (bytes_max, goal) = (to.bytes_max, target.clone());
     let scope = Arc::clone(&to.scope);
+    let installing = Phase::Installing {
+        index: target.index,
+        term: target.term,
+        basis,
+    };
+    to.forget_lost(&mut before, installing).await?;
+    let had_auth = before.auth().is_used();
     let reading = tokio::task::spawn_blocking(move || {
         let known = Known {
             before,
@@ -159,13 +177,14 @@ pub async fn install<S: Standby>(
     let mut after = None;
     while let Some(message) = messages.recv().await {
         match message {
-            Message::Contents { keys, revision } => {
+            Message::Contents {
+                keys,
+                revision,
+                leases,
+            } => {
                 tracing::info!(%revision, keys, "the snapshot is sound, writing what differs");
-                to.checkpoint.phase = Phase::Installing {
-                    index: target.index,
-                    term: target.term,
-                    basis,
-                };
+                to.hold(leases).await?;
+                to.checkpoint.phase = installing;
                 to.show(|progress| {
                     progress.stage = Stage::Writing;
                     progress.keys = keys;
@@ -179,8 +198,17 @@ pub async fn install<S: Standby>(
             Message::End(end) => {
                 let (piece, state, tally) = *end;
                 to.show(|progress| progress.tally = tally);
+                let ended = piece.rest.revoked.clone();
+                // Before the ledger says so: it keeps no hash, so nobody could do it later.
+                if state.auth().is_used() || had_auth {
+                    let (auth, digest_key) = (state.auth(), state.digest_key());
+                    to.reconciler
+                        .bring_behind(to.writer, auth, digest_key)
+                        .await?;
+                }
                 to.write(piece).await?;
                 to.finish(&state, &target).await?;
+                to.release(ended).await?;
                 after = Some(state);
             }
         }
@@ -238,9 +266,14 @@ fn read(
     contents.raft.index = target.index;
     let keys = contents.keys.len();
     let revision = contents.revision;
+    let leases = contents.leases.iter().map(|lease| lease.id).collect();
     // The receiver goes away when the standby cannot be written, which it reports itself.
     if messages
-        .blocking_send(Message::Contents { keys, revision })
+        .blocking_send(Message::Contents {
+            keys,
+            revision,
+            leases,
+        })
         .is_err()
     {
         return Ok(());
@@ -289,7 +322,7 @@ impl<S: Standby> Install<'_, S> {
     }
 
     /// Writes a piece, in parts if the standby takes less.
-    async fn write(&mut self, piece: Piece) -> Result<(), Error> {
+    pub(super) async fn write(&mut self, piece: Piece) -> Result<(), Error> {
         let mut pieces = vec![piece];
         while let Some(piece) = pieces.pop() {
             if piece.is_empty() {
@@ -383,6 +416,10 @@ pub async fn content_of<S: Standby>(
                         let Some(key) = scope.to_primary(&found.key) else {
                             continue;
                         };
+                        if found.lease != LeaseId(0) && state.lease(found.lease).is_none() {
+                            // Nobody knows its TTL.
+                            state.restore_lease(found.lease, -1, 0);
+                        }
                         let meta = KeyMeta {
                             created: Revision(0),
                             modified: Revision(0),

@@ -59,8 +59,8 @@ pub enum Error {
 }
 
 /// The members as of one index of the log.
-#[derive(Debug, Default)]
-pub(crate) struct Membership {
+#[derive(Clone, Debug, Default)]
+pub struct Membership {
     members: BTreeMap<MemberId, Member>,
     removed: BTreeSet<MemberId>,
 }
@@ -84,10 +84,7 @@ struct Context {
 impl Membership {
     /// The membership of a log that is cut where raft's group was `group`. Of its members those in
     /// `members` are known with their URLs.
-    pub(crate) fn new(
-        members: impl IntoIterator<Item = Member>,
-        group: &eraftpb::ConfState,
-    ) -> Self {
+    pub fn new(members: impl IntoIterator<Item = Member>, group: &eraftpb::ConfState) -> Self {
         let mut known: BTreeMap<MemberId, Member> = members
             .into_iter()
             .map(|member| (member.id, member))
@@ -111,11 +108,33 @@ impl Membership {
         }
     }
 
+    /// The same, where these had been removed before.
+    #[must_use]
+    pub fn without(mut self, removed: impl IntoIterator<Item = MemberId>) -> Self {
+        self.removed.extend(removed);
+        self
+    }
+
+    /// The members, ascending.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Voters and learners.
+    #[must_use]
+    pub fn conf_state(&self) -> eraftpb::ConfState {
+        let ids = |is_learner| {
+            let of_kind = self.members().filter(|m| m.is_learner == is_learner);
+            of_kind.map(|member| member.id.0).collect::<Vec<_>>()
+        };
+        eraftpb::ConfState::from((ids(false), ids(true)))
+    }
+
     /// Applies one conf change, as etcd does.
     ///
     /// # Errors
     /// [`Error`] for anything that etcd does not write.
-    pub(crate) fn apply(
+    pub fn apply(
         &mut self,
         index: RaftIndex,
         change: &raftpb::ConfChange,

@@ -35,6 +35,6 @@ pub use convert::{Error as ConvertError, conf_state_to_raft};
 pub use error::Error;
 pub use inlet::{Counts, Inlet};
 pub use log::Cut;
-pub use membership::{Error as MembershipError, MemberChange};
+pub use membership::{Error as MembershipError, MemberChange, Membership};
 pub use node::{Event, Handout, Node, Offered, Taken};
 pub use run::{End, Learner, View};

@@ -1,11 +1,14 @@
 //! Rebuilds the primary's state from the records of a ledger. Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::part;
 use super::record::{self, Error, Kind};
 use super::roll::Ledger;
 use crate::checkpoint::Place;
+use crate::ids::LeaseId;
 use crate::reserved;
 use crate::resolve::{Position, PrimaryState, Settings};
 
@@ -27,6 +30,20 @@ pub struct Loaded {
     pub state: PrimaryState,
     /// The ledger, to go on with.
     pub ledger: Ledger,
+    /// Leases that ended since the base and do not exist again.
+    pub ended: BTreeSet<LeaseId>,
+}
+
+impl Loaded {
+    /// A state that no ledger tells of yet.
+    #[must_use]
+    pub fn new(state: PrimaryState, ledger: Ledger) -> Self {
+        Self {
+            state,
+            ledger,
+            ended: BTreeSet::new(),
+        }
+    }
 }
 
 /// Takes the records in, in the order of their keys: first the base, then the journals.
@@ -39,6 +56,7 @@ pub struct Loader {
     journals: u64,
     base_bytes: u64,
     journal_bytes: u64,
+    ended: BTreeSet<LeaseId>,
 }
 
 impl Loader {
@@ -53,6 +71,7 @@ impl Loader {
             place,
             base_bytes: 0,
             journal_bytes: 0,
+            ended: BTreeSet::new(),
         }
     }
 
@@ -95,6 +114,7 @@ impl Loader {
         };
         let delta = record::open(kind, record).and_then(|body| part::decode(&body));
         let delta = delta.map_err(|error| Damaged::Record(key.clone(), error))?;
+        self.ended.extend(&delta.revoked);
         self.state.take_in(delta);
         Ok(())
     }
@@ -114,9 +134,12 @@ impl Loader {
             self.base_bytes,
             self.journal_bytes,
         );
+        let state = self.state;
+        self.ended.retain(|id| state.lease(*id).is_none());
         Ok(Loaded {
-            state: self.state,
+            state,
             ledger,
+            ended: self.ended,
         })
     }
 }

@@ -112,15 +112,8 @@ fn user_out(
     let Some(user) = user else {
         return out;
     };
-    let digest = match &user.password {
-        Password::None => None,
-        Password::Hash(hash) => Some(digest_key.digest(hash.expose()).to_bytes()),
-        Password::Clear(_) => {
-            let mark = format!("password of {name} at {auth_revision}");
-            Some(digest_key.digest(mark.as_bytes()).to_bytes())
-        }
-        Password::Digest(digest) => Some(*digest),
-    };
+    let mark = format!("password of {name} at {auth_revision}");
+    let digest = user.password.to_digest(&mark, digest_key);
     out.has_password = digest.is_some();
     out.password_digest = digest
         .map(|digest| digest.to_vec().into())

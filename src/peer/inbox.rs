@@ -18,6 +18,7 @@ use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
 use crate::pb::raftpb::Message;
 
 /// Something from the primary that concerns the learner.
+// Nearly all are messages: boxing them would save nothing.
 #[derive(Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum Inbound {

@@ -251,36 +251,59 @@ fn a_batch_that_was_too_large_comes_back_in_halves() {
     assert!(!pipeline.give_back(*single), "one entry cannot be parted");
 }
 
-#[test]
-fn users_are_not_carried_yet_and_stop_the_stream_by_name() {
-    let mut pipeline = pipeline(HistoryPolicy::Auto);
+/// A login, which changes nothing.
+fn authenticate() -> InternalRaftRequest {
+    InternalRaftRequest {
+        authenticate: Some(etcdpb::AuthenticateRequest::default()),
+        ..Default::default()
+    }
+}
+
+fn add_user(name: &str) -> InternalRaftRequest {
     let add = etcdpb::AuthUserAddRequest {
-        name: "u".to_owned(),
+        name: name.to_owned(),
         ..Default::default()
     };
-    let request = InternalRaftRequest {
+    InternalRaftRequest {
         auth_user_add: Some(add),
         ..Default::default()
-    };
+    }
+}
+
+#[test]
+fn users_come_in_batches_of_their_own_with_the_state_that_they_lead_to() {
+    let mut pipeline = pipeline(HistoryPolicy::Last);
     pipeline.push([
         handout(1, put("a", "1")),
-        handout(2, request),
-        handout(3, put("b", "2")),
+        handout(2, add_user("u")),
+        handout(3, authenticate()),
+        handout(4, add_user("v")),
+        handout(5, add_user("v")),
+        handout(6, put("a", "2")),
+        handout(7, put("b", "2")),
+        handout(8, add_user("w")),
     ]);
-    assert_eq!(batch(&mut pipeline), (vec![1], vec![written("a", "1")]));
-    for _ in 0..2 {
-        let error = pipeline.poll().unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::Unsupported {
-                    index: RaftIndex(2),
-                    ..
-                }
-            ),
-            "{error}"
-        );
+    let mut seen = Vec::new();
+    while let Ok(Polled::Batch(batch)) = pipeline.poll() {
+        let indexes: Vec<u64> = batch.units().iter().map(|unit| unit.index.0).collect();
+        let users = pipeline
+            .state()
+            .auth()
+            .users()
+            .keys()
+            .cloned()
+            .collect::<String>();
+        assert!(!batch.changes_auth() || batch.ops() == 0);
+        seen.push((indexes, batch.changes_auth().then_some(users)));
     }
+    let users = |names: &str| Some(names.to_owned());
+    let expected = [
+        (vec![1], None),
+        (vec![2, 3, 4, 5], users("uv")),
+        (vec![6, 7], None),
+        (vec![8], users("uvw")),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]
@@ -391,7 +414,8 @@ fn what_is_in_scope_may_decide_for_all() {
         } else {
             let error = provided.unwrap_err();
             assert!(matches!(error, Error::OutOfScope { .. }), "{error}");
-            assert_eq!(pipeline.poll().unwrap_err(), error);
+            assert!(matches!(pipeline.poll(), Ok(Polled::Read(_))));
+            assert_eq!(pipeline.provide([]), Err(error), "it does not go on");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft::eraftpb::ConfState;
 
+use super::LeasePlan;
 use crate::ids::{LeaseId, RaftIndex, Revision, Term};
 use crate::ledger::Journal;
 use crate::range::KeyRange;
@@ -54,8 +55,8 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value.
-const OP_OVERHEAD_BYTES: usize = 24;
+/// What each operation costs in a request beside its key and value: tags, lengths and the lease.
+const OP_OVERHEAD_BYTES: usize = 36;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -77,10 +78,22 @@ impl Batch {
         self.bytes + self.journal.bytes()
     }
 
+    /// True if users, roles or auth changed. Then no key did: see [`super::Planner`].
+    #[must_use]
+    pub fn changes_auth(&self) -> bool {
+        self.units.iter().any(|unit| !unit.auth.is_empty())
+    }
+
     /// What the entries changed in the primary's state, as one.
     #[must_use]
     pub fn delta(&self) -> Delta {
         self.journal.delta()
+    }
+
+    /// What the entries ask of the standby's leases.
+    #[must_use]
+    pub fn leases(&self) -> LeasePlan {
+        LeasePlan::of(self.units.iter().filter_map(|unit| unit.lease))
     }
 
     /// The operations.
@@ -106,6 +119,12 @@ impl Batch {
             self.puts.range::<[u8], _>(range.bounds()).next().is_some()
                 || self.deletes.overlaps(range)
         })
+    }
+
+    /// True if an entry of it wrote or deleted `key`, which is named as on the standby.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.units.iter().any(|unit| unit.changes.touch(key))
     }
 
     /// Adds the next entry; of a key that was touched before only the last state remains.

@@ -4,14 +4,23 @@
 //! Resolved -> Unit (cut to the scope) -> Batch (one transaction's worth)
 //! ```
 //!
+//! Users and roles are not changed by a transaction. Entries that change them come in batches of
+//! their own, as many in a row as there are: what they lead to is done before the batch is written,
+//! and everything before them is written by then.
+//!
 //! A batch holds whole primary revisions only. Within one revision only the net effect is written,
 //! so the standby never holds a delete and a put of one key in one revision: a compaction exactly
 //! there would destroy the key in etcd 3.5 to 3.7.
 
+pub mod auth;
 mod batch;
+mod compaction;
+mod leases;
 mod nest;
 
 pub use batch::{Batch, Unit, Write, weight};
+pub use compaction::{CompactionPolicy, Milestones};
+pub use leases::LeasePlan;
 pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
@@ -92,13 +101,24 @@ impl Planner {
             let bytes = self.open.bytes() + weight(changes) + ledger::weight(&unit.delta);
             let is_full = ops > self.limits.batch_ops_max || bytes > self.limits.batch_bytes_max;
             let again = history == History::Keep && self.open.touches(changes);
+            let is_apart = if unit.auth.is_empty() {
+                self.open.changes_auth() && !changes.is_empty()
+            } else {
+                self.open.ops() > 0
+            };
             let is_carried = !changes.is_empty() || !unit.delta.is_empty();
-            if is_carried && (is_full || again) {
+            if is_apart || is_carried && (is_full || again) {
                 return Ok(Some(unit));
             }
         }
         self.open.add(unit);
         Ok(None)
+    }
+
+    /// True if an entry in the open batch wrote or deleted `key`.
+    #[must_use]
+    pub fn touches_key(&self, key: &[u8]) -> bool {
+        self.open.touches_key(key)
     }
 
     /// True if no entry waits in the open batch.

@@ -134,6 +134,13 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.puts.is_empty() && self.deletes.is_empty()
     }
+
+    /// True if `key` was written or deleted.
+    #[must_use]
+    pub fn touch(&self, key: &[u8]) -> bool {
+        let found = self.puts.binary_search_by(|put| put.key.as_ref().cmp(key));
+        found.is_ok() || self.deletes.iter().any(|range| range.contains(key))
+    }
 }
 
 impl std::fmt::Debug for Value {

@@ -51,7 +51,7 @@ pub use delta::{AuthDelta, Delta, Small};
 pub use digest::{Digest, DigestKey, Values};
 pub use error::{Error, Problem, ShownKey};
 pub use rules::{Rules, UnknownVersion, Version};
-pub use state::{KeyMeta, Lease, Position, PrimaryState, Settings};
+pub use state::{DEFAULT_LEASE_TTL_MIN, KeyMeta, Lease, Position, PrimaryState, Settings};
 
 use bytes::Bytes;
 

@@ -12,6 +12,9 @@ use super::rules::Rules;
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::range::KeyRange;
 
+/// The smallest lease TTL in seconds that members with etcd's default timeouts grant.
+pub const DEFAULT_LEASE_TTL_MIN: i64 = 2;
+
 /// What the state takes as given.
 #[derive(Clone, Debug)]
 pub struct Settings {

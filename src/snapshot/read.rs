@@ -63,6 +63,22 @@ pub fn read<S: PageSource>(source: S) -> Result<Contents, Error> {
     })
 }
 
+/// Reads only where in the primary's log a database stands.
+///
+/// # Errors
+/// As [`read`], of what is passed.
+pub fn position<S: PageSource>(source: S) -> Result<Raft, Error> {
+    let database = Database::open(source)?;
+    let (walker, buckets) = database.buckets()?;
+    let buckets = buckets.into_iter().map(|named| (named.name, named.bucket));
+    let mut buckets = Buckets {
+        walker,
+        unread: buckets.collect(),
+    };
+    let (raft, _, _) = buckets.meta()?;
+    Ok(raft)
+}
+
 /// The buckets that were not read yet.
 struct Buckets<'a, S> {
     walker: Walker<'a, S>,

@@ -239,7 +239,9 @@ pub(super) fn failed(failure: Failure) -> ContactError {
         | Failure::NoSpace(_)
         | Failure::TooLarge(_)
         | Failure::TooManyOps(_)
-        | Failure::Diverged(_) => ContactError::Unreachable(failure),
+        | Failure::Diverged(_)
+        | Failure::LeaseNotFound(_)
+        | Failure::Already(_) => ContactError::Unreachable(failure),
     }
 }
 

@@ -37,6 +37,15 @@ pub enum Failure {
          stop that, empty the standby and start a new stream"
     )]
     Diverged(String),
+    /// Not applied: the standby has no such lease.
+    #[error(
+        "the standby lacks a lease that this stream made ({0}): it expired or was revoked there, and \
+         the keys attached to it are gone; empty the standby and start a new stream"
+    )]
+    LeaseNotFound(String),
+    /// Not applied: what was asked for is so already.
+    #[error("done already: {0}")]
+    Already(String),
     /// Not applied, and never will be.
     #[error("the standby refuses the request: {0}")]
     Refused(String),
@@ -93,6 +102,8 @@ impl Failure {
             | Self::TooLarge(_)
             | Self::TooManyOps(_)
             | Self::Diverged(_)
+            | Self::LeaseNotFound(_)
+            | Self::Already(_)
             | Self::Refused(_)) => same,
         }
     }
@@ -107,14 +118,22 @@ impl Failure {
 type Meaning = fn(String) -> Failure;
 
 /// Parts of etcd's texts, and what they mean.
-const TEXTS: [(&str, Meaning); 12] = [
+const TEXTS: [(&str, Meaning); 20] = [
     ("database space exceeded", Failure::NoSpace),
     ("request is too large", Failure::TooLarge),
     ("larger than max", Failure::TooLarge),
     ("too many operations in txn request", Failure::TooManyOps),
     ("key not found", Failure::Diverged),
-    ("requested lease not found", Failure::Diverged),
+    ("requested lease not found", Failure::LeaseNotFound),
+    ("lease already exists", Failure::Already),
+    ("required revision has been compacted", Failure::Already),
+    ("not a primary lessor", Failure::NotApplied),
+    ("waiting for the applied index", Failure::NotApplied),
     ("too many requests", Failure::NotApplied),
+    ("invalid auth token", Failure::NotApplied),
+    ("revision of auth store is old", Failure::NotApplied),
+    ("revision in header is old", Failure::NotApplied),
+    ("user name is empty", Failure::NotApplied),
     ("no leader", Failure::NotApplied),
     ("raft proposal dropped", Failure::NotApplied),
     ("not capable", Failure::NotApplied),
@@ -167,8 +186,29 @@ mod tests {
             (
                 Code::NotFound,
                 "etcdserver: requested lease not found",
-                "diverged",
+                "lease not found",
             ),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: lease already exists",
+                "already",
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+                "already",
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+                "refused",
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: too large lease TTL",
+                "refused",
+            ),
+            (Code::Unknown, "not a primary lessor", "not applied"),
             (Code::Unavailable, "etcdserver: no leader", "not applied"),
             (Code::Unknown, "raft proposal dropped", "not applied"),
             (
@@ -193,6 +233,31 @@ mod tests {
                 "refused",
             ),
             (Code::DataLoss, "etcdserver: corrupt cluster", "not applied"),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: revision of auth store is old",
+                "not applied",
+            ),
+            (
+                Code::Unknown,
+                "auth: revision in header is old",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                "not applied",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                "refused",
+            ),
         ] {
             let name = match Failure::of_status(code, message) {
                 Failure::NotApplied(_) => "not applied",
@@ -201,6 +266,8 @@ mod tests {
                 Failure::TooLarge(_) => "too large",
                 Failure::TooManyOps(_) => "too many ops",
                 Failure::Diverged(_) => "diverged",
+                Failure::LeaseNotFound(_) => "lease not found",
+                Failure::Already(_) => "already",
                 Failure::Refused(_) => "refused",
             };
             assert_eq!(name, expected, "{message}");

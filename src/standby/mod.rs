@@ -4,23 +4,33 @@
 //! Batch -> Writer (guard, lost answers, waiting) -> Standby (one request) -> etcd
 //! ```
 //!
-//! [`Standby`] is the seam: [`Etcd`] is the real one, tests have a fake that can lose any answer.
+//! [`Standby`] is the seam, [`Auth`] another one for users and roles: [`Etcd`] is the real one,
+//! tests have fakes that can lose any answer.
 
+mod auth;
+mod compaction;
 mod contact;
 mod etcd;
 mod failure;
+pub mod keeper;
+mod leases;
 mod others;
 mod pages;
+mod reconciler;
 mod writer;
 
 use std::future::Future;
 
 use bytes::Bytes;
 
+pub use auth::{Auth, read_store};
+pub use compaction::Compaction;
 pub use contact::{Claim, Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
+pub use leases::{Granted, LeaseStatus, Leases};
 pub use pages::Pages;
+pub use reconciler::{AuthView, Reconciler};
 pub use writer::{Error, Writer, Written};
 
 use crate::ids::{ClusterId, LeaseId};

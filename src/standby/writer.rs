@@ -90,6 +90,16 @@ impl<S: Standby> Writer<S> {
         &mut self.standby
     }
 
+    /// The standby's revision that holds the checkpoint as it was last written here; None before
+    /// the first one.
+    #[must_use]
+    pub fn written_at(&self) -> Option<i64> {
+        match self.guard {
+            Guard::WrittenAt(revision) => Some(revision),
+            Guard::NothingThere => None,
+        }
+    }
+
     /// Writes a batch and its checkpoint; waits as long as waiting can help.
     ///
     /// # Errors
@@ -129,6 +139,8 @@ impl<S: Standby> Writer<S> {
                     failure @ (Failure::TooLarge(_)
                     | Failure::TooManyOps(_)
                     | Failure::Diverged(_)
+                    | Failure::LeaseNotFound(_)
+                    | Failure::Already(_)
                     | Failure::Refused(_)),
                 ) => return Err(Error::Refused(failure)),
             }
@@ -136,6 +148,17 @@ impl<S: Standby> Writer<S> {
         self.guard = Guard::WrittenAt(revision);
         self.recovered();
         Ok(Written { revision, attempts })
+    }
+
+    /// Makes sure that the stream is still ours, before something that no transaction can guard.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub async fn check(&mut self) -> Result<(), Error> {
+        // No checkpoint is empty, so none is the one looked for, and the known one is expected.
+        self.settle(&Bytes::new()).await?;
+        self.recovered();
+        Ok(())
     }
 
     /// Reads one value, waiting as long as waiting can help.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::halt::Halt;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Transport;
+use crate::standby::{AuthView, keeper};
 use crate::{apply, install, learner, primary};
 
 /// What the process is doing.
@@ -58,6 +59,10 @@ pub struct Board {
     pub install: watch::Sender<Option<install::Progress>>,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: watch::Sender<Option<String>>,
+    /// The figures of the keeper of leases.
+    pub keeper: watch::Sender<keeper::View>,
+    /// What is known of the standby's users, as soon as the primary has any.
+    pub auth: watch::Sender<Option<AuthView>>,
     /// What the primary says of itself, if its client URLs are known.
     pub primary: watch::Sender<Option<primary::View>>,
 }
@@ -76,6 +81,8 @@ impl Board {
             apply: watch::Sender::default(),
             install: watch::Sender::new(None),
             standby_trouble: watch::Sender::new(None),
+            keeper: watch::Sender::default(),
+            auth: watch::Sender::new(None),
             primary: watch::Sender::new(None),
         }
     }

@@ -4,7 +4,7 @@
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
 
-use super::page::Page;
+use super::page::{LeasesPage, Page};
 
 /// The gauges.
 #[derive(Debug)]
@@ -23,27 +23,34 @@ pub(super) struct Metrics {
     messages: CounterVec,
     streams: GaugeVec,
     state: GaugeVec,
+    snapshot: GaugeVec,
+    ledger_bytes: Gauge,
+    leases: GaugeVec,
+    lease_events: CounterVec,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
     is_ready: Gauge,
+    users: Users,
 }
 
+const SNAPSHOT: &str =
+    "The latest snapshot of the primary: what was received, compared and written.";
+
 /// Every value of the label `phase`.
-const PHASES: [&str; 4] = ["joining", "contacting", "streaming", "halted"];
+const PHASES: [&str; 5] = ["joining", "contacting", "installing", "streaming", "halted"];
 
 impl Metrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let named = |name: &str, help: &str| Opts::new(format!("etcd_syncer_{name}"), help);
         let one =
-            |name: &str, help: &str| registered(registry, Gauge::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Gauge::with_opts(opts(name, help))?);
         let many = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, GaugeVec::new(named(name, help), labels)?)
+            registered(registry, GaugeVec::new(opts(name, help), labels)?)
         };
         let count =
-            |name: &str, help: &str| registered(registry, Counter::with_opts(named(name, help))?);
+            |name: &str, help: &str| registered(registry, Counter::with_opts(opts(name, help))?);
         let counts = |name: &str, help: &str, labels: &[&str]| {
-            registered(registry, CounterVec::new(named(name, help), labels)?)
+            registered(registry, CounterVec::new(opts(name, help), labels)?)
         };
         Ok(Self {
             index: many(
@@ -68,10 +75,7 @@ impl Metrics {
                 &["kind", "effect"],
             )?,
             batches: count("batches_total", "Batches written to the standby.")?,
-            attempts: count(
-                "transactions_sent_total",
-                "Transactions sent to the standby.",
-            )?,
+            attempts: count("transactions_sent_total", "Transactions sent.")?,
             held_bytes: one("held_bytes", "Bytes received and not yet in the standby.")?,
             received_bytes: counts("received_bytes_total", "Bytes received.", &["channel"])?,
             messages: counts(
@@ -85,6 +89,14 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
+            snapshot: many("snapshot", SNAPSHOT, &["what"])?,
+            ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
+            leases: many("standby_leases", "Leases on the standby.", &["state"])?,
+            lease_events: counts(
+                "standby_lease_events_total",
+                "What became of leases on the standby.",
+                &["event"],
+            )?,
             phase: many(
                 "phase",
                 "1 for the phase that the process is in.",
@@ -94,11 +106,9 @@ impl Metrics {
                 "disagreements_total",
                 "Entries on which members of the primary may have disagreed.",
             )?,
-            is_voter: one(
-                "is_voter",
-                "1 if this learner was promoted, which must be undone.",
-            )?,
+            is_voter: one("is_voter", "1 if promoted, which must be undone.")?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
+            users: Users::register(registry)?,
         })
     }
 
@@ -139,6 +149,9 @@ impl Metrics {
         total(&self.batches, page.batches.written);
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
+        self.set_snapshot(page);
+        self.set_leases(&page.leases);
+        self.users.set(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
             self.phase.with_label_values(&[phase]).set(is);
@@ -147,6 +160,43 @@ impl Metrics {
         self.is_voter.set(f64::from(u8::from(page.is_voter)));
         self.is_ready
             .set(f64::from(u8::from(page.not_ready.is_none())));
+    }
+
+    fn set_snapshot(&self, page: &Page) {
+        self.ledger_bytes
+            .set(float(page.primary_state.ledger_bytes));
+        let Some(snapshot) = &page.snapshot else {
+            return;
+        };
+        for (what, value) in [
+            ("index", float(snapshot.index)),
+            ("received_bytes", float(snapshot.received_bytes)),
+            ("keys", size(snapshot.keys)),
+            ("keys_compared", size(snapshot.keys_compared)),
+            ("puts", size(snapshot.puts)),
+            ("deletes", size(snapshot.deletes)),
+            ("same_value", size(snapshot.same_value)),
+            ("value_bytes", float(snapshot.value_bytes)),
+            ("seconds", snapshot.seconds),
+            ("seconds_left", snapshot.seconds_left.unwrap_or_default()),
+        ] {
+            self.snapshot.with_label_values(&[what]).set(value);
+        }
+    }
+
+    fn set_leases(&self, page: &LeasesPage) {
+        for (state, count) in [("held", page.held), ("ending", page.ending)] {
+            self.leases.with_label_values(&[state]).set(size(count));
+        }
+        for (event, count) in [
+            ("granted", page.granted),
+            ("revoked", page.revoked),
+            ("renewed", page.renewed),
+            ("lost", page.lost),
+            ("restored", page.restored),
+        ] {
+            total(&self.lease_events.with_label_values(&[event]), count);
+        }
     }
 
     fn set_transport(&self, page: &Page) {
@@ -180,6 +230,50 @@ impl Metrics {
     }
 }
 
+/// The gauges of the standby's users.
+#[derive(Debug)]
+struct Users {
+    count: GaugeVec,
+    auth: GaugeVec,
+}
+
+impl Users {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let count = Opts::new(
+            "etcd_syncer_standby_users",
+            "Users of the standby, ours among them, and those whose password it lacks.",
+        );
+        let auth = Opts::new(
+            "etcd_syncer_standby_auth",
+            "1 for enabled if the standby checks requests, 1 for pending if it cannot yet.",
+        );
+        Ok(Self {
+            count: registered(registry, GaugeVec::new(count, &["what"])?)?,
+            auth: registered(registry, GaugeVec::new(auth, &["state"])?)?,
+        })
+    }
+
+    fn set(&self, page: &Page) {
+        let Some(users) = &page.standby_users else {
+            return;
+        };
+        for (what, count) in [
+            ("all", users.users),
+            ("not_carried", users.not_carried.len()),
+        ] {
+            self.count.with_label_values(&[what]).set(size(count));
+        }
+        for (state, is) in [
+            ("enabled", users.auth_enabled),
+            ("pending", users.enable_pending.is_some()),
+        ] {
+            self.auth
+                .with_label_values(&[state])
+                .set(f64::from(u8::from(is)));
+        }
+    }
+}
+
 /// The tasks count; this only shows their sum, which never falls.
 fn total(counter: &Counter, sum: u64) {
     counter.reset();
@@ -196,6 +290,10 @@ fn float(value: u64) -> f64 {
 
 fn size(value: usize) -> f64 {
     float(value as u64)
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("etcd_syncer_{name}"), help)
 }
 
 fn registered<C: Collector + Clone + 'static>(

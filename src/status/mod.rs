@@ -13,7 +13,9 @@ mod metrics;
 mod page;
 mod routes;
 mod snapshot;
+mod users;
 
 pub use board::{Board, Joined, Phase};
 pub use page::Page;
 pub use routes::serve;
+pub use snapshot::SnapshotPage;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
 use super::snapshot::SnapshotPage;
+use super::users::UsersPage;
 use crate::pipeline::Tally;
 
 /// A leader that was not heard for so long is lost: it sends a heartbeat every 100 ms by default.
@@ -55,12 +56,16 @@ pub struct Page {
     pub disagreements: Vec<u64>,
     /// Live keys and leases of the primary.
     pub primary_state: StatePage,
+    /// Leases on the standby, and its history.
+    pub leases: LeasesPage,
     /// The latest snapshot that was received.
     pub snapshot: Option<SnapshotPage>,
     /// Memory and messages.
     pub transport: TransportPage,
     /// Why the standby does not take a batch, if it does not.
     pub standby_trouble: Option<String>,
+    /// Users and roles of the standby, once the primary has any.
+    pub standby_users: Option<UsersPage>,
 }
 
 /// Why the stream halted.
@@ -152,6 +157,31 @@ pub struct StatePage {
     pub leases: usize,
     /// Entries that wait to be worked out.
     pub queued_entries: usize,
+    /// Bytes that it takes in the standby's ledger.
+    pub ledger_bytes: u64,
+}
+
+/// Leases on the standby, and its history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeasesPage {
+    /// Leases that are kept alive.
+    pub held: usize,
+    /// Empty leases that are still to be ended.
+    pub ending: usize,
+    /// Leases made.
+    pub granted: u64,
+    /// Leases ended.
+    pub revoked: u64,
+    /// Keep-alives that were answered.
+    pub renewed: u64,
+    /// Leases that the standby had lost.
+    pub lost: u64,
+    /// Those of them that were made again with all their keys.
+    pub restored: u64,
+    /// The standby's revision at which its history was given up last, 0 for none.
+    pub compacted: i64,
+    /// Why leases have to wait, if they do.
+    pub trouble: Option<String>,
 }
 
 /// Memory and messages.
@@ -236,10 +266,13 @@ impl Page {
                 keys: apply.keys,
                 leases: apply.leases,
                 queued_entries: apply.queued,
+                ledger_bytes: apply.ledger_bytes,
             },
+            leases: leases(&board.keeper.borrow(), &apply),
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
+            standby_users: board.auth.borrow().clone().map(UsersPage::from),
         };
         page.not_ready = page.why_not_ready();
         page
@@ -255,7 +288,11 @@ impl Page {
         if self.phase == "installing" {
             return Some("a snapshot of the primary is being installed".to_owned());
         }
-        if let Some(trouble) = &self.standby_trouble {
+        if let Some(trouble) = self
+            .standby_trouble
+            .as_ref()
+            .or(self.leases.trouble.as_ref())
+        {
             return Some(trouble.clone());
         }
         match self.raft.last_heard_seconds {
@@ -317,6 +354,20 @@ fn raft(
         leader: learner.leader.map(|leader| leader.to_string()),
         last_heard_seconds,
         primary_index: primary.map(|view| view.index.0),
+    }
+}
+
+fn leases(keeper: &crate::standby::keeper::View, apply: &crate::apply::View) -> LeasesPage {
+    LeasesPage {
+        held: keeper.held,
+        ending: keeper.ending,
+        granted: keeper.granted,
+        revoked: keeper.revoked,
+        renewed: keeper.renewed,
+        lost: keeper.lost,
+        restored: apply.leases_restored,
+        compacted: keeper.compacted,
+        trouble: keeper.trouble.clone(),
     }
 }
 

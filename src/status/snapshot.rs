@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Joined};
+use crate::install::Stage;
 use crate::peer::snapshot::Phase;
 
 /// The latest snapshot of the primary, from its first byte to its last key.
@@ -39,6 +40,13 @@ pub struct SnapshotPage {
 }
 
 impl SnapshotPage {
+    /// True while there is something to wait for.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        let over = ["cut", "failed", Stage::Done.name()];
+        !over.iter().any(|stage| self.stage.starts_with(stage))
+    }
+
     pub(super) fn of(board: &Board, joined: Option<&Joined>, now: Instant) -> Option<Self> {
         let transfer = joined.and_then(|joined| {
             let progress = joined.transport.snapshot_progress();

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::attach::attach;
 use crate::harness::{
-    Cluster, Version, Workload, assert_same_keys_and_values, eventually, wait_same_keys_and_values,
+    Cluster, LeftOver, Version, Workload, assert_same_keys_and_values, assert_same_lease_keys,
+    eventually, wait_same_keys_and_values,
 };
 use crate::state::{Dump, assert_same_state};
 
@@ -68,6 +69,7 @@ async fn differential(from: Version, to: Version, seed: u64) -> Result<()> {
     let code = syncer.wait_exit(Duration::from_secs(15)).await?;
     assert_eq!(code, Some(0), "{}", syncer.log()?);
     assert_same_keys_and_values(&primary, &standby).await?;
+    assert_same_lease_keys(&primary, &standby, LeftOver::None).await?;
     assert_same_state(&Dump::read(&dump_file)?, &primary).await
 }
 

@@ -1,6 +1,7 @@
 //! A primary whose log does not begin at 1 any more is attached by a snapshot, and a process that was
 //! away for too long comes back by one.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,8 @@ use etcd_client::GetOptions;
 
 use crate::attach::attach;
 use crate::harness::{
-    Cluster, Syncer, Version, Workload, assert_same_keys_and_values, wait_same_keys_and_values,
+    Cluster, LeftOver, Syncer, Version, Workload, assert_same_keys_and_values,
+    assert_same_lease_keys, wait_same_keys_and_values,
 };
 use crate::state::{Dump, assert_same_state};
 
@@ -31,6 +33,7 @@ async fn settle(
     let code = syncer.wait_exit(Duration::from_secs(15)).await?;
     ensure!(code == Some(0), "{code:?}: {}", syncer.log()?);
     assert_same_keys_and_values(primary, standby).await?;
+    assert_same_lease_keys(primary, standby, LeftOver::Allowed).await?;
     assert_same_state(&Dump::read(dump.as_ref())?, primary).await
 }
 
@@ -148,6 +151,65 @@ async fn a_damaged_ledger_is_replaced() -> Result<()> {
     ensure!(!log.contains("same_value=0 value_bytes=0"), "{log}");
     syncer.respawn()?;
     settle(&primary, &standby, &mut syncer, file).await
+}
+
+/// On a primary whose log is whole no snapshot comes: the log is taken from its first entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resync_of_a_young_primary_takes_its_whole_log() -> Result<()> {
+    let mut primary = Cluster::builder(Version::V3_5).no_fsync().start().await?;
+    let standby = Cluster::builder(Version::V3_7).no_fsync().start().await?;
+    let folder = tempfile::tempdir()?;
+    let dump = folder.path().join("state");
+    let file = dump.to_str().context("a path")?;
+    let work = Workload::new(3).clients(4).operations(500).keys(100);
+    work.run(&primary).await?;
+    let mut syncer = attach(&primary, &standby, &["--dump-state", file]).await?;
+    wait_same_keys_and_values(&primary, &standby, Duration::from_secs(20)).await?;
+    let mut client = standby.client().await?;
+    client.put("not of the primary", "", None).await?;
+
+    let endpoints = standby.client_endpoints().join(",");
+    let mut resync = Command::new(env!("CARGO_BIN_EXE_etcd-syncer"));
+    resync.args(["resync", "--standby-endpoints", &endpoints, "--stream"]);
+    let output = resync.arg("test").output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(said.contains("was at index"), "{said}");
+    primary.client().await?.put("late", "", None).await?;
+    let code = syncer.wait_exit(Duration::from_secs(15)).await?;
+    ensure!(code == Some(18), "{code:?}: {}", syncer.log()?);
+
+    syncer.respawn()?;
+    syncer
+        .wait_status(
+            "the need of a snapshot",
+            Duration::from_secs(10),
+            |status| status["phase"] == "installing",
+        )
+        .await?;
+    syncer.terminate()?;
+    syncer.wait_exit(Duration::from_secs(15)).await?;
+    let members = primary.member_list().await?;
+    let learner = members.iter().find(|member| member.is_learner());
+    primary
+        .remove_member(learner.context("a learner")?.id())
+        .await?;
+    primary.add_learner(&syncer.peer_url()).await?;
+    syncer.respawn()?;
+    settle(&primary, &standby, &mut syncer, file).await?;
+    let log = syncer.log()?;
+    ensure!(log.contains("beginning anew"), "{log}");
+
+    let output = resync
+        .arg("--standby-timeout=1s")
+        .arg("--stream=none")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(64),
+        "twice the stream: {output:?}, {said}"
+    );
+    Ok(())
 }
 
 macro_rules! attached_late {

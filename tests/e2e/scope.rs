@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetOptions, LeaseGrantOptions, PutOptions, Txn,
+    TxnOp,
+};
 use serde_json::Value;
 
 use crate::attach::attach;
 use crate::harness::{
     Cluster, ClusterBuilder, Keys, Stored, Syncer, Version, Workload, eventually, read_keys,
+    read_leases,
 };
 use crate::state::{Dump, assert_same_state};
 
@@ -449,4 +453,78 @@ async fn a_compare_that_needs_what_is_not_there_halts_by_name() -> Result<()> {
     let found: Vec<_> = keys.keys().filter(|key| !key.starts_with(META)).collect();
     ensure!(found == [b"c/1", b"c/2"], "{found:?}");
     Ok(())
+}
+
+async fn put(client: &Client, key: &str, lease: i64) -> Result<()> {
+    let leased = PutOptions::new().with_lease(lease);
+    client.kv_client().put(key, "value", Some(leased)).await?;
+    Ok(())
+}
+
+/// The keys of a lease of the standby become these, and it says how many it has put right.
+async fn wait_leased(
+    standby: &Cluster,
+    syncer: &mut Syncer,
+    expected: &[&str],
+    restored: u64,
+) -> Result<()> {
+    let client = standby.client().await?;
+    let what = format!("lease 7 has {expected:?}");
+    eventually(&what, Duration::from_secs(20), async || {
+        let leases = read_leases(&client).await?;
+        let keys = &leases.get(&7).context("no lease")?.keys;
+        let expected = expected.iter().map(|key| key.as_bytes().to_vec());
+        ensure!(*keys == expected.collect(), "{keys:?}");
+        Ok(())
+    })
+    .await?;
+    syncer
+        .wait_status("leases", Duration::from_secs(20), |status| {
+            status["phase"] == "streaming" && status["leases"]["restored"] == restored
+        })
+        .await?;
+    Ok(())
+}
+
+/// What is put right about leases is put right under the names that keys have on the standby.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_scope_are_attached_to_leases() -> Result<()> {
+    let (primary, standby) = pair(Cluster::builder(Version::V3_6), Version::V3_7).await?;
+    let mut syncer = attach(&primary, &standby, &SCOPE).await?;
+    let (client, there) = (primary.client().await?, standby.client().await?);
+    let id = LeaseGrantOptions::new().with_id(7);
+    client.lease_client().grant(600, Some(id)).await?;
+    for key in ["work/1", "work/05/1", "aside/1", "aside/x/1", "apart/1"] {
+        put(&client, key, 7).await?;
+    }
+    let mut all = vec!["aside/1", "copy/1", "five/1"];
+    wait_leased(&standby, &mut syncer, &all, 0).await?;
+
+    // The lease is gone, and its keys are not.
+    for key in &all {
+        put(&there, key, 0).await?;
+    }
+    put(&there, "work/1", 0).await?;
+    there.lease_client().revoke(7).await?;
+    put(&client, "work/2", 7).await?;
+    all.push("copy/2");
+    wait_leased(&standby, &mut syncer, &all, 1).await?;
+
+    // A process that starts finds out which keys it has.
+    stop(&mut syncer).await?;
+    put(&there, "copy/1", 0).await?;
+    put(&there, "work/1", 7).await?;
+    syncer.respawn()?;
+    all.push("work/1");
+    wait_leased(&standby, &mut syncer, &all, 1).await?;
+    put(&there, "work/1", 0).await?;
+
+    client.lease_client().revoke(7).await?;
+    eventually("they are gone", Duration::from_secs(20), async || {
+        let (_, mut keys) = read_keys(&there).await?;
+        keys.retain(|key, _| !key.starts_with(META));
+        ensure!(keys.keys().eq([b"work/1"]), "{keys:?}");
+        Ok(())
+    })
+    .await
 }

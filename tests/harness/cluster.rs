@@ -358,6 +358,14 @@ impl Cluster {
         self.member(i)?.log()
     }
 
+    /// The data directory of member `i`.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn data_dir(&self, i: usize) -> Result<&std::path::Path> {
+        Ok(self.member(i)?.data_dir())
+    }
+
     /// The database file of member `i`, which is in use while the member runs.
     ///
     /// # Errors

@@ -40,6 +40,13 @@ pub struct LeaseInfo {
     pub keys: BTreeSet<Vec<u8>>,
 }
 
+/// Whether the standby may have empty leases that the primary does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOver {
+    None,
+    Allowed,
+}
+
 /// Reads all keys at one revision, in pages of 1000, and returns that revision too.
 ///
 /// # Errors
@@ -199,6 +206,40 @@ pub async fn wait_same_keys_and_values(
         assert_same_keys_and_values(primary, standby).await
     })
     .await
+}
+
+/// Succeeds if both clusters have the same leases with the same keys; TTLs may differ. The syncer's
+/// own keys are left out, and so is a lease without keys that only the standby has if `left_over`.
+///
+/// # Errors
+/// If not, with the first 20 differences, or if a cluster can't be read.
+pub async fn assert_same_lease_keys(
+    primary: &Cluster,
+    standby: &Cluster,
+    left_over: LeftOver,
+) -> Result<()> {
+    let without_ttl = |leases: BTreeMap<i64, LeaseInfo>| {
+        let each = leases.into_iter();
+        each.map(|(id, lease)| {
+            let (granted_ttl, ttl, keys) = (0, 0, lease.keys);
+            let lease = LeaseInfo {
+                granted_ttl,
+                ttl,
+                keys,
+            };
+            (id, lease)
+        })
+        .collect()
+    };
+    let primary = read_leases(&primary.client().await?).await;
+    let standby = read_leases(&standby.client().await?).await;
+    let primary: BTreeMap<_, _> = without_ttl(primary.context("can't read the primary")?);
+    let mut standby = without_ttl(standby.context("can't read the standby")?);
+    if left_over == LeftOver::Allowed {
+        standby.retain(|id, lease| primary.contains_key(id) || !lease.keys.is_empty());
+    }
+    let differences = lease_differences(&primary, &standby);
+    report(&differences, "leases differ between primary and standby")
 }
 
 /// Succeeds if both clusters have the same leases with the same granted TTLs and keys, see

@@ -77,6 +77,11 @@ impl Member {
         format!("http://{}", self.client_address())
     }
 
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }

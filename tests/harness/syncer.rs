@@ -168,6 +168,11 @@ impl Syncer {
         self.respawn()
     }
 
+    /// One argument more from the next start on.
+    pub fn add_arg(&mut self, arg: impl Into<OsString>) {
+        self.settings.args.push(arg.into());
+    }
+
     /// The URL under which the primary reaches it.
     pub fn peer_url(&self) -> String {
         self.settings.peer_url()

@@ -3,6 +3,8 @@
 //! Calls are numbered from 0, writes and reads alike, over all handles. Whatever [`Fault`] stands at
 //! a number happens to that call. `standby_suite` holds the fake to what real etcd does.
 
+mod leases;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +15,8 @@ use etcd_syncer::range::KeyRange;
 use etcd_syncer::resolve::{Put, Value};
 use etcd_syncer::scope::Scope;
 use etcd_syncer::standby::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
+
+pub(crate) use leases::{FakeLeases, LeaseFault};
 
 /// What happens to one call. Faults of writes happen to reads in so far as they make sense there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +54,7 @@ pub(crate) struct Kept {
     pub(crate) created: i64,
     pub(crate) modified: i64,
     pub(crate) version: i64,
+    pub(crate) lease: LeaseId,
 }
 
 /// What the standby itself knows, whatever its callers were told.
@@ -63,6 +68,7 @@ pub(crate) struct State {
     pub(crate) calls: usize,
     /// How often another endpoint was asked for.
     pub(crate) endpoint_changes: usize,
+    pub(crate) leases: FakeLeases,
     faults: BTreeMap<usize, Fault>,
     under_way: Vec<(usize, Transaction)>,
     scope: Scope,
@@ -99,6 +105,7 @@ impl FakeStandby {
             history: Vec::new(),
             calls: 0,
             endpoint_changes: 0,
+            leases: FakeLeases::default(),
             faults: faults.into_iter().collect(),
             under_way: Vec::new(),
             scope: Scope::all(),
@@ -156,6 +163,7 @@ impl State {
     fn begin(&mut self, checkpoint_key: Option<&Bytes>) -> Option<Fault> {
         let call = self.calls;
         self.calls += 1;
+        self.let_time_pass();
         self.arrive(call);
         let fault = self.faults.remove(&call);
         match (&fault, checkpoint_key) {
@@ -197,6 +205,12 @@ impl State {
             return Ok(Answer::GuardFailed);
         }
         for write in &writes {
+            if let Write::Put(put) = write
+                && !self.has_lease(put.lease)
+            {
+                let what = "etcdserver: requested lease not found";
+                return Err(Failure::LeaseNotFound(what.to_owned()));
+            }
             if let Write::Put(put) = write
                 && put.value == Value::Kept
                 && !self.keys.contains_key(&put.key)
@@ -287,6 +301,7 @@ impl State {
             created: old.map_or(self.revision, |old| old.created),
             modified: self.revision,
             version: old.map_or(0, |old| old.version) + 1,
+            lease: put.lease,
         };
         self.keys.insert(put.key.clone(), kept);
     }

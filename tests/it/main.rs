@@ -10,8 +10,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod auth_faults;
+mod auth_model;
+mod auth_pairs;
+mod auth_suite;
+mod fake_auth;
 mod fake_standby;
 mod first_contact;
+mod keeper;
+mod lease_suite;
+mod offline;
 mod real_entries;
 mod snapshot;
 mod standby_suite;

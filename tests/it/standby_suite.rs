@@ -5,24 +5,27 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use etcd_client::{Client, DeleteOptions};
+use etcd_client::{Client, DeleteOptions, GetOptions};
 use etcd_syncer::ids::{ClusterId, LeaseId, RaftIndex, Revision, Term};
 use etcd_syncer::plan::{History, Limits, Nested, Planner, Unit, Write, nest, on_standby};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Changes, Delta, Put, Value};
 use etcd_syncer::scope::{Scope, parse};
-use etcd_syncer::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Stored, Transaction};
+use etcd_syncer::standby::{
+    Answer, Compaction, Etcd, Failure, Guard, Leases, Options, Standby, Stored, Transaction,
+};
 
 use crate::fake_standby::{CLUSTER, FakeStandby};
 use crate::harness::{Cluster, Version, read_keys};
+use crate::lease_suite;
 
 /// Value, mod revision and version of each key.
-type Contents = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64)>;
+pub(crate) type Contents = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64)>;
 
 /// A standby under test, and a second way into it.
-trait Bench {
-    type Standby: Standby;
+pub(crate) trait Bench {
+    type Standby: Standby + Leases + Compaction;
 
     fn standby_for(&self, scope: Scope) -> Self::Standby;
     fn standby(&self) -> Self::Standby {
@@ -33,16 +36,17 @@ trait Bench {
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
     async fn delete(&self, key: &[u8]) -> Result<()>;
     async fn clear(&self) -> Result<()>;
+    async fn is_compacted(&self, revision: i64) -> Result<bool>;
 }
 
-struct Real {
+pub(crate) struct Real {
     cluster: Cluster,
     id: ClusterId,
     client: Client,
 }
 
 impl Real {
-    async fn start(version: Version, args: &[&str]) -> Result<Self> {
+    pub(crate) async fn start(version: Version, args: &[&str]) -> Result<Self> {
         let builder = Cluster::builder(version).no_fsync();
         let cluster = builder.extra_args(args.iter().copied()).start().await?;
         Ok(Self {
@@ -60,8 +64,8 @@ impl Bench for Real {
         Etcd::new(Options {
             endpoints: self.cluster.client_endpoints(),
             request_timeout: std::time::Duration::from_secs(5),
-            scope: Arc::new(scope),
         })
+        .for_scope(Arc::new(scope))
     }
 
     fn cluster(&self) -> ClusterId {
@@ -90,6 +94,15 @@ impl Bench for Real {
         let all = DeleteOptions::new().with_from_key();
         self.client.kv_client().delete([0], Some(all)).await?;
         Ok(())
+    }
+
+    async fn is_compacted(&self, revision: i64) -> Result<bool> {
+        let options = GetOptions::new().with_revision(revision);
+        match self.client.kv_client().get("a", Some(options)).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.to_string().contains("has been compacted") => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -129,13 +142,21 @@ impl Bench for FakeStandby {
         self.state().clear();
         Ok(())
     }
+
+    async fn is_compacted(&self, revision: i64) -> Result<bool> {
+        Ok(revision < self.state().leases.compacted)
+    }
 }
 
 fn checkpoint_key() -> Bytes {
     reserved::checkpoint_key("s")
 }
 
-fn transaction(guard: Guard, checkpoint: &'static str, writes: Vec<Nested<Write>>) -> Transaction {
+pub(crate) fn transaction(
+    guard: Guard,
+    checkpoint: &'static str,
+    writes: Vec<Nested<Write>>,
+) -> Transaction {
     Transaction {
         guard,
         checkpoint_key: checkpoint_key(),
@@ -144,7 +165,7 @@ fn transaction(guard: Guard, checkpoint: &'static str, writes: Vec<Nested<Write>
     }
 }
 
-fn put_value(key: impl Into<Bytes>, value: Value) -> Write {
+pub(crate) fn put_value(key: impl Into<Bytes>, value: Value) -> Write {
     Write::Put(Put {
         key: key.into(),
         value,
@@ -169,7 +190,7 @@ fn delete(range: KeyRange) -> Nested<Write> {
 }
 
 /// An empty standby, claimed.
-async fn claimed<B: Bench>(bench: &B) -> Result<(B::Standby, Guard)> {
+pub(crate) async fn claimed<B: Bench>(bench: &B) -> Result<(B::Standby, Guard)> {
     bench.clear().await?;
     let mut standby = bench.standby();
     let claim = transaction(Guard::NothingThere, "claim", vec![]);
@@ -178,7 +199,7 @@ async fn claimed<B: Bench>(bench: &B) -> Result<(B::Standby, Guard)> {
 }
 
 /// The guard of the next transaction.
-fn applied(answer: Result<Answer, Failure>) -> Result<Guard> {
+pub(crate) fn applied(answer: Result<Answer, Failure>) -> Result<Guard> {
     match answer? {
         Answer::Applied(revision) => Ok(Guard::WrittenAt(revision)),
         Answer::GuardFailed => anyhow::bail!("the guard failed"),
@@ -186,7 +207,7 @@ fn applied(answer: Result<Answer, Failure>) -> Result<Guard> {
 }
 
 /// What `transaction` is answered with, when that must leave everything as it was.
-async fn refused<B: Bench>(
+pub(crate) async fn refused<B: Bench>(
     bench: &B,
     standby: &mut B::Standby,
     transaction: &Transaction,
@@ -507,6 +528,7 @@ async fn suite(bench: &impl Bench) -> Result<()> {
     leaves_reserved_keys_alone(bench)
         .await
         .context("reserved keys")?;
+    lease_suite::suite(bench).await.context("leases")?;
     shows_foreign_keys(bench).await.context("foreign keys")?;
     looks_at_its_scope_only(bench).await.context("scope")?;
     refuses_what_is_too_large(bench).await.context("too large")

@@ -21,7 +21,8 @@ use crate::learner_snapshots::Running;
 /// Longest wait for anything that must come.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// Puts this many keys of this name, one entry for each, from several clients at a time.
+/// Puts this many keys of this name, one entry for each, from several clients at a time. What is
+/// not answered is put again, so that there may be more entries.
 pub(crate) async fn put(primary: &Cluster, name: &str, count: usize) -> Result<()> {
     const CLIENTS: usize = 32;
     let client = primary.client().await?;
@@ -29,10 +30,11 @@ pub(crate) async fn put(primary: &Cluster, name: &str, count: usize) -> Result<(
         let mut client = client.clone();
         async move {
             for number in (first..count).step_by(CLIENTS) {
-                client
-                    .put(format!("{name}/{number}"), "value", None)
-                    .await
-                    .with_context(|| format!("put {name}/{number}"))?;
+                let key = format!("{name}/{number}");
+                eventually(&key, SOON, async || {
+                    Ok(client.put(key.as_str(), "value", None).await?)
+                })
+                .await?;
             }
             anyhow::Ok(())
         }

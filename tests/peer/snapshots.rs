@@ -298,7 +298,7 @@ async fn a_new_leaders_snapshot_takes_the_place_of_the_old_ones() {
     let latest = learner.recv_snapshot().await;
     assert_eq!((latest.from(), latest.index()), (old.id, RaftIndex(295)));
     drop(held);
-    assert_eq!(learner.spooled(), ["6-295-7-2.db"]);
+    learner.await_spooled(&["6-295-7-2.db"]).await;
     assert!(!learner.is_paused(&old) && !learner.is_paused(&new));
     latest.installed();
     assert_eq!(third.answer().await.unwrap().status, 204);

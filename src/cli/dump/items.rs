@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::ids::{LeaseId, MemberId};
 use crate::resolve::{Login, Password, Permission, User};
+use crate::secret::Secret;
 use crate::snapshot::{self, Contents, DbFile, Form, LiveKey, Member};
 
 /// What may be shown.
@@ -34,7 +34,7 @@ pub(super) struct Item {
     pub(super) name: String,
     pub(super) fields: Fields,
     /// The hash of a password.
-    pub(super) secret: Option<Bytes>,
+    pub(super) secret: Option<Secret>,
 }
 
 /// A database file and what it holds.
@@ -113,7 +113,7 @@ impl Item {
         let mut shown = self.fields.clone();
         if let Some(secret) = &self.secret {
             let secret = if show.secrets {
-                text(secret)
+                text(secret.expose())
             } else {
                 HIDDEN.to_owned()
             };
@@ -209,8 +209,8 @@ fn user(name: &str, user: &User) -> Item {
     let shown = json!({"login": login, "roles": user.roles});
     let secret = match &user.password {
         Password::None => None,
-        Password::Hash(secret) | Password::Clear(secret) => Some(secret.expose().clone()),
-        Password::Digest(digest) => Some(Bytes::copy_from_slice(digest)),
+        Password::Hash(secret) | Password::Clear(secret) => Some(secret.clone()),
+        Password::Digest(digest) => Some(Secret::new(digest.to_vec())),
     };
     Item {
         secret,

@@ -60,6 +60,9 @@ const REQUESTS_MAX: usize = 4;
 /// Least that must come within [`super::Config::snapshot_silence`], in bytes.
 const PROGRESS_BYTES_MIN: u64 = 64 << 10;
 
+/// What a piece of a body has at most, as a rule, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Prepares the spool: makes its folder and removes what an earlier process left there.
 pub(super) async fn clear_spool(shared: &Shared) {
     let Some(folder) = shared.config.spool.clone() else {
@@ -316,7 +319,9 @@ async fn receive(
             return Err(Failure::TooLarge { limit_bytes });
         }
         if block.len() >= BLOCK_BYTES {
-            writer.write(block.split().freeze()).await?;
+            writer.write(block.freeze()).await?;
+            // Room for a last piece beyond the block.
+            block = BytesMut::with_capacity(BLOCK_BYTES + PIECE_BYTES);
         }
         let piece = match next_piece(&mut body, within).await {
             Ok(Some(piece)) => piece,

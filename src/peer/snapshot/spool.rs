@@ -11,11 +11,13 @@
 //! The leader keeps a read transaction open on its database as long as it sends, so nothing here
 //! waits for the disk before all of it has come.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -107,13 +109,25 @@ impl Name {
     }
 }
 
+/// The primary's data and password hashes are in there: it is for nobody else to read.
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(io_error("create", folder))
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options
+}
+
 /// Removes what an earlier process left, and returns how many files that were.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn clear(folder: &Path) -> Result<usize, Error> {
     let mut count = 0;
-    fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    make_folder(folder)?;
     for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
         let path = entry.map_err(io_error("list", folder))?.path();
         if Name::is_one(&path) {
@@ -143,12 +157,21 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "remove a snapshot from the spool");
+        let path = std::mem::take(&mut self.path);
+        // A large file takes its time to go.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&path))),
+            Err(_) => remove(&path),
         }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        let path = path.display();
+        tracing::warn!(%path, %error, "remove a snapshot from the spool");
     }
 }
 
@@ -215,10 +238,10 @@ impl Writer {
 
 fn write(spool: &Spool, name: Name, queue: mpsc::Receiver<Block>) -> Result<SpoolFile, Error> {
     let folder = &spool.folder;
-    fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+    make_folder(folder)?;
     check_space(spool, 0)?;
     let path = name.path(folder, PARTIAL);
-    let file = File::create_new(&path).map_err(io_error("create", &path))?;
+    let file = options().open(&path).map_err(io_error("create", &path))?;
     let mut spooled = SpoolFile { path, bytes: 0 };
     write_blocks(spool, &file, &mut spooled, queue)?;
     file.sync_all().map_err(io_error("sync", &spooled.path))?;
@@ -286,6 +309,8 @@ fn check_space(spool: &Spool, written_bytes: u64) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const NAME: Name = Name {
@@ -331,8 +356,12 @@ mod tests {
         assert_eq!(file.path(), spool.folder.join("5-1000-535b-3.db"));
         assert_eq!(fs::read(file.path()).unwrap(), b"one two");
         assert_eq!(file.bytes(), 7);
+        for (path, wanted) in [(file.path(), 0o600), (spool.folder.as_path(), 0o700)] {
+            let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, wanted, "{}", path.display());
+        }
         drop(file);
-        assert!(names(&spool).is_empty());
+        until(|| names(&spool).is_empty()).await;
     }
 
     #[tokio::test]

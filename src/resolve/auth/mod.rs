@@ -1,6 +1,5 @@
 //! Users, roles and what they may do, as the primary's auth store holds and judges them.
 
-mod base64;
 mod interval;
 mod order;
 mod permitted;

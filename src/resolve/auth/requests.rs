@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::state::{AuthChange, AuthState, Login, Password, Permission, Role, User};
-use super::{ROOT, base64, order};
+use super::{ROOT, order};
+use crate::base64;
 use crate::pb::etcdpb;
 use crate::resolve::error::Problem;
 use crate::resolve::rules::Rules;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::ROOT;
 use crate::resolve::delta::AuthDelta;
+use crate::resolve::digest::DigestKey;
 use crate::secret::Secret;
 
 /// Users, roles, whether they matter, and how often they changed.
@@ -62,6 +63,12 @@ impl AuthState {
                 None => self.roles.remove(&name),
             };
         }
+    }
+
+    /// True if anything about it was ever changed.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        *self != Self::default()
     }
 
     /// True if requests are checked.
@@ -129,6 +136,36 @@ pub enum Password {
     /// There is one, and all that is kept of it is a digest, as in a state restored from a ledger.
     Digest([u8; 16]),
 }
+
+impl Password {
+    /// What may be kept of it where others can read, none if there is no password. `mark` stands
+    /// for one in the clear, of which any digest could be tried out.
+    #[must_use]
+    pub fn to_digest(&self, mark: &str, key: &DigestKey) -> Option<[u8; 16]> {
+        match self {
+            Self::None => None,
+            Self::Hash(hash) => Some(key.digest(hash.expose()).to_bytes()),
+            Self::Clear(_) => {
+                let mut digest = key.digest(mark.as_bytes()).to_bytes();
+                digest[..MARKED_BYTES].fill(0);
+                Some(digest)
+            }
+            Self::Digest(digest) => Some(*digest),
+        }
+    }
+
+    /// True if all that is known is that a password in the clear was set.
+    #[must_use]
+    pub fn was_clear(&self) -> bool {
+        match self {
+            Self::Digest(digest) => digest[..MARKED_BYTES].iter().all(|byte| *byte == 0),
+            Self::None | Self::Hash(_) | Self::Clear(_) => false,
+        }
+    }
+}
+
+/// How many zero bytes tell the mark for a password in the clear from the digest of a hash.
+const MARKED_BYTES: usize = 8;
 
 /// A role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

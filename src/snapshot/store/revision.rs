@@ -97,6 +97,8 @@ mod tests {
             RecordKey::parse(&key(430, 7, b"t")).unwrap(),
             record(430, 7, true)
         );
+        let stored = b"\0\0\0\0\0\0\x01\xae_\0\0\0\0\0\0\0\0t";
+        assert_eq!(RecordKey::parse(stored).unwrap(), record(430, 0, true));
         let most = key(i64::MAX, u32::MAX.into(), b"");
         assert_eq!(
             RecordKey::parse(&most).unwrap(),

@@ -5,51 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{SOON, assert_halts, assert_not_ready, one_member, pair, put_alone, streaming};
-use crate::harness::{Cluster, Syncer, http_get, wait_same_keys_and_values};
-
-#[tokio::test]
-async fn an_entry_about_users_is_named_by_kind_and_index() -> Result<()> {
-    let (primary, standby) = pair().await?;
-    let (mut syncer, _) = streaming(&primary, Syncer::builder(&primary, &standby)?).await?;
-    put_alone(&primary, "before", Vec::new()).await?;
-    wait_same_keys_and_values(&primary, &standby, SOON).await?;
-    let secret = "jDk3l5Xw";
-    primary
-        .etcdctl(&["user", "add", &format!("root:{secret}")])
-        .await?;
-    let index = primary.status(0).await?.raft_index();
-    put_alone(&primary, "after", Vec::new()).await?;
-    let entry = format!("entry {index} (auth_user_add)");
-    assert_halts(&mut syncer, 19, &[&entry, "not supported"]).await?;
-    ensure!(!syncer.log()?.contains(secret), "the log shows a password");
-    let after = standby.client().await?.get("after", None).await?;
-    ensure!(after.kvs().is_empty(), "the entry was skipped");
-    Ok(())
-}
-
-#[tokio::test]
-async fn switched_on_auth_is_named_by_kind_and_index() -> Result<()> {
-    let (primary, standby) = pair().await?;
-    for args in [
-        &["user", "add", "root:jDk3l5Xw"][..],
-        &["user", "grant-role", "root", "root"],
-        &["auth", "enable"],
-    ] {
-        primary.etcdctl(args).await?;
-    }
-    let root = ["--user=root:jDk3l5Xw", "member", "add", "us", "--learner"];
-    let builder = Syncer::builder(&primary, &standby)?;
-    let url = format!("--peer-urls={}", builder.peer_url());
-    primary.etcdctl(&[&root[..], &[&url]].concat()).await?;
-    let mut syncer = builder.spawn()?;
-    assert_halts(
-        &mut syncer,
-        19,
-        &["resolve entry", "(auth_", "not supported"],
-    )
-    .await
-}
+use super::{SOON, assert_halts, assert_not_ready, one_member};
+use crate::harness::{Cluster, Syncer, http_get};
 
 /// How many snapshots the member has begun to send.
 async fn snapshots_sent(primary: &Cluster) -> Result<f64> {

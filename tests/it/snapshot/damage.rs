@@ -414,11 +414,41 @@ fn mutate(built: &mut Built, rng: &mut Rng) {
     }
 }
 
+/// A file that bbolt wrote.
+fn fixture(name: &str, page_bytes: usize) -> Built {
+    let file = super::fixtures::file(name);
+    let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let tree_pages = (0..file.len() / page_bytes).filter(|id| {
+        let at = id * page_bytes;
+        number(at) == *id && [1, 2].contains(&file[at + 8])
+    });
+    let pages = tree_pages.map(|id| Page {
+        id,
+        is_leaf: file[id * page_bytes + 8] == 2,
+        count: number(id * page_bytes + 8) >> 16,
+        pages: number(id * page_bytes + 12) + 1,
+        depth: 0,
+    });
+    let pages: Vec<Page> = pages.collect();
+    assert!(pages.len() > 8, "{pages:?}");
+    Built {
+        pages,
+        page_bytes,
+        high_water: (file.len() / page_bytes) as u64,
+        root: 0,
+        file,
+    }
+}
+
 #[test]
 fn damaged_files_are_refused_or_read_as_what_they_say() {
-    let base = sound();
+    let bases = [
+        sound(),
+        fixture("1k-freelist.db", 1024),
+        fixture("4k-freelist.db", 4096),
+    ];
     let (mut refused, mut read_rightly) = (0, 0);
-    for seed in 0..1500 {
+    for (seed, base) in (0..1500).zip(bases.iter().cycle()) {
         let mut rng = Rng::with_seed(seed);
         let mut built = base.clone();
         for _ in 0..rng.usize(1..3) {
@@ -446,7 +476,7 @@ fn damaged_files_are_refused_or_read_as_what_they_say() {
         read_rightly += 1;
     }
     assert!(
-        refused > 1000 && read_rightly > 50,
+        refused > 700 && read_rightly > 300,
         "{refused} {read_rightly}"
     );
 }

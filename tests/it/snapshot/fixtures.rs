@@ -7,7 +7,7 @@ use etcd_syncer::snapshot::read;
 use super::judge::Judge;
 use super::shapes::{assert_equal, elements};
 
-fn file(name: &str) -> Vec<u8> {
+pub(super) fn file(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bbolt");
     std::fs::read(folder.join(name)).unwrap()
 }

@@ -187,3 +187,26 @@ fn a_file_is_read_once() {
         assert!(counted.longest.get() <= 1 << 20);
     }
 }
+
+/// Bytes of databases that etcd 3.5.1 wrote.
+#[test]
+fn files_made_here_are_as_those_of_etcd() {
+    let auth = vec![
+        (b"authEnabled".to_vec(), vec![1]),
+        (b"authRevision".to_vec(), 11_u64.to_be_bytes().to_vec()),
+    ];
+    let buckets = [(b"alarm".to_vec(), vec![]), (b"auth".to_vec(), auth)];
+    let file = build(&Shape::ETCD, &buckets).file;
+    let file: String = file.iter().map(|byte| format!("{byte:02x}")).collect();
+    let no_alarm = "00000000000000000000000000000000\
+                    00000000000000000200000000000000";
+    let auth = "0000000000000000000000000000000000000000000000000200020000000000\
+                00000000200000000b00000001000000000000001c0000000c00000008000000\
+                61757468456e61626c6564016175746852657669\
+                73696f6e000000000000000b";
+    for (name, vector) in [("alarm", no_alarm), ("auth", auth)] {
+        let name: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(file.contains(&format!("{name}{vector}")), "{name}");
+    }
+    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+}

@@ -1,4 +1,6 @@
-//! Reads base64 exactly as the primary does, since what it cannot read is refused there.
+//! Base64 as etcd reads and writes it. Pure.
+//!
+//! It is read exactly as the primary does, since what it cannot read is refused there.
 
 /// The bytes that `text` stands for; None if it is no base64.
 ///
@@ -7,7 +9,8 @@
 ///
 /// # Source
 /// Go `encoding/base64`, `StdEncoding.DecodeString`.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut letters = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     loop {
@@ -32,6 +35,33 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
         }
     }
 }
+
+/// `bytes` in the standard alphabet with padding.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for letter in 0..4 {
+            let is_used = letter <= group.len();
+            text.push(if is_used {
+                self::letter(bits >> (18 - 6 * letter))
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+/// The letter for the lowest six bits.
+fn letter(bits: u32) -> char {
+    let place = usize::try_from(bits & 63).unwrap_or_default();
+    ALPHABET.get(place).copied().map_or('=', char::from)
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 fn value(letter: u8) -> Option<u8> {
     match letter {
@@ -63,6 +93,22 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(decode(text).as_deref(), Some(expected), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (bytes, expected) in [
+            (&b""[..], ""),
+            (b"h", "aA=="),
+            (b"hi", "aGk="),
+            (b"hi!", "aGkh"),
+            (b"\xfb\xff\xbf\0", "+/+/AA=="),
+        ] {
+            assert_eq!(encode(bytes), expected);
+            assert_eq!(decode(expected).as_deref(), Some(bytes));
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)), Some(all));
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Leases beside the batches, and compactions after them. IO.
+//!
+//! Before a batch the leases exist that it names; after it those are ended that it left empty. What
+//! the standby lost is made again with the keys that are still there; keys that went with a lease
+//! cannot be brought back from here, and end the stream.
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{Apply, End};
+use crate::ids::LeaseId;
+use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
+use crate::resolve::{Put, Value};
+use crate::standby::keeper;
+use crate::standby::{self, Auth, Failure, Standby};
+
+/// Keys that are attached again in one transaction, together with the checkpoint.
+const KEYS_AT_ONCE: usize = 1_000;
+/// How often one batch may meet a lease that is missing.
+const LOSSES_MAX: u32 = 5;
+
+impl From<keeper::Error> for End {
+    fn from(error: keeper::Error) -> Self {
+        match error {
+            keeper::Error::Refused(failure) => refused(failure),
+            keeper::Error::Ended => Self::Alone,
+        }
+    }
+}
+
+impl<S: Standby + Auth> Apply<S> {
+    /// Waits until the leases exist that the batch needs.
+    pub(super) async fn before(
+        &mut self,
+        plan: &LeasePlan,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        if plan.grants.is_empty() {
+            return Ok(());
+        }
+        self.hold(plan.grants.clone(), stop).await
+    }
+
+    /// Ends what the batch left empty, and follows a compaction of the primary.
+    pub(super) async fn after(
+        &mut self,
+        batch: &Batch,
+        plan: LeasePlan,
+        standby_revision: i64,
+    ) -> Result<(), End> {
+        if !plan.revokes.is_empty() {
+            self.keeper.release(plan.revokes).await?;
+        }
+        if !plan.passed.is_empty() {
+            self.keeper.pass(plan.passed).await?;
+        }
+        let Some(last) = batch.units().last() else {
+            return Ok(());
+        };
+        self.milestones.note(last.revision, standby_revision);
+        let compacted = last.compact_revision;
+        if compacted > self.compacted {
+            self.compacted = compacted;
+            if let Some(revision) = self.milestones.compact(compacted) {
+                self.keeper.compact(revision).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, ids: Vec<LeaseId>, stop: &CancellationToken) -> Result<(), End> {
+        // Nothing is in flight that anybody would have to settle.
+        tokio::select! {
+            held = self.keeper.hold(ids) => Ok(held?),
+            () = stop.cancelled() => Err(End::Stopped),
+        }
+    }
+
+    /// The standby refused a batch for a lease that it does not have: makes it again, so that the
+    /// batch can be tried again.
+    pub(super) async fn find_lost(
+        &mut self,
+        batch: Batch,
+        failure: Failure,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let missing = tokio::select! {
+            missing = self.keeper.missing() => missing?,
+            () = stop.cancelled() => return Err(End::Stopped),
+        };
+        let state = self.pipeline.state();
+        let explains = missing.iter().any(|id| state.lease(*id).is_some());
+        if !explains || self.losses == LOSSES_MAX {
+            return Err(refused(failure));
+        }
+        self.losses += 1;
+        self.restore(missing, Some(&batch), stop).await?;
+        self.pipeline.take_back(batch);
+        Ok(())
+    }
+
+    /// The keeper found something out.
+    pub(super) async fn heard(
+        &mut self,
+        event: keeper::Event,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        match event {
+            keeper::Event::Gone(lost) => self.restore(lost, None, stop).await,
+            keeper::Event::Found(all) => {
+                for (id, found) in all {
+                    self.mend(id, &found, stop).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes leases again that the standby lost, and attaches their keys again. `next` is the batch
+    /// to be written next, if there is one.
+    async fn restore(
+        &mut self,
+        lost: Vec<LeaseId>,
+        next: Option<&Batch>,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        for id in lost {
+            // Of a lease that ended meanwhile nothing is left to be lost.
+            let Some(keys) = self.attached(id, next) else {
+                continue;
+            };
+            self.hold(vec![id], stop).await?;
+            let count = keys.len();
+            let puts = keys.into_iter().map(|key| (key, id)).collect();
+            self.attach(id, puts, stop).await?;
+            tracing::warn!(
+                lease = %id,
+                keys = count,
+                "the standby had lost a lease; it is there again, and so are its keys"
+            );
+            self.view.send_modify(|view| view.leases_restored += 1);
+        }
+        Ok(())
+    }
+
+    /// Compares the keys that were found attached to a lease with those that should be, and puts
+    /// right what differs.
+    async fn mend(
+        &mut self,
+        id: LeaseId,
+        found: &[Bytes],
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let Some(expected) = self.attached(id, None) else {
+            return Ok(());
+        };
+        let missing = expected
+            .into_iter()
+            .filter(|key| found.binary_search(key).is_err());
+        let mut puts: Vec<(Bytes, LeaseId)> = missing.map(|key| (key, id)).collect();
+        let (state, scope) = (self.pipeline.state(), self.pipeline.scope());
+        for key in found {
+            // Keys that the primary does not have are not ours to change.
+            if let Some(meta) = scope.to_primary(key).and_then(|key| state.key(&key))
+                && meta.lease != id
+                && !self.pipeline.is_ahead_at(key)
+            {
+                let there = state.lease(meta.lease).map(|_| meta.lease);
+                puts.push((key.clone(), there.unwrap_or_default()));
+            }
+        }
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let count = puts.len();
+        self.attach(id, puts, stop).await?;
+        tracing::warn!(
+            lease = %id,
+            keys = count,
+            "keys were attached to other leases on the standby than on the primary; it is put right"
+        );
+        self.view.send_modify(|view| view.leases_restored += 1);
+        Ok(())
+    }
+
+    /// The keys that the standby should hold attached to a lease, under their names there, those left
+    /// out that are yet to be written; none if the lease does not exist.
+    fn attached(&self, id: LeaseId, next: Option<&Batch>) -> Option<Vec<Bytes>> {
+        let lease = self.pipeline.state().lease(id)?;
+        let scope = self.pipeline.scope();
+        let names = lease
+            .keys()
+            .filter_map(|key| scope.to_standby(&Bytes::copy_from_slice(key)));
+        let names = names.filter(|name| {
+            let is_next = next.is_some_and(|batch| batch.touches_key(name));
+            !is_next && !self.pipeline.is_ahead_at(name)
+        });
+        Some(names.collect())
+    }
+
+    /// Attaches keys to leases, with the values that the standby holds.
+    async fn attach(
+        &mut self,
+        id: LeaseId,
+        puts: Vec<(Bytes, LeaseId)>,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let list_max = list_max(self.txn_ops_max);
+        for some in puts.chunks(KEYS_AT_ONCE.min(capacity(list_max)).max(1)) {
+            let put = |(key, lease): &(Bytes, LeaseId)| {
+                Write::Put(Put {
+                    key: key.clone(),
+                    value: Value::Kept,
+                    lease: *lease,
+                })
+            };
+            let Some(writes) = nest(some.iter().map(put).collect(), list_max) else {
+                return Err(refused(Failure::TooManyOps("keys of a lease".to_owned())));
+            };
+            let mut checkpoint = self.checkpoint.clone();
+            checkpoint.batch += 1;
+            match self.send(writes, &checkpoint, stop).await {
+                Ok(Ok(_)) => self.checkpoint = checkpoint,
+                Ok(Err(failure)) => return Err(refused(failure)),
+                Err(End::Standby(standby::Error::Refused(Failure::Diverged(_)))) => {
+                    let keys = puts.len();
+                    return Err(End::KeysLost { lease: id, keys });
+                }
+                Err(end) => return Err(end),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(failure: Failure) -> End {
+    End::Standby(standby::Error::Refused(failure))
+}

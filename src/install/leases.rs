@@ -1,0 +1,78 @@
+//! Leases of an installation: those of the snapshot exist before the first key is written, those
+//! that the snapshot does not have end after the last one. IO.
+
+use bytes::Bytes;
+
+use super::piece::Piece;
+use super::run::{Error, Install};
+use crate::checkpoint::{Basis, Phase};
+use crate::ids::LeaseId;
+use crate::resolve::{Delta, PrimaryState};
+use crate::standby::{Standby, keeper};
+
+impl<S: Standby> Install<'_, S> {
+    /// What the standby lost with a lease is not known to be there any more: takes it out of
+    /// `before` and the ledger, so that it is written again.
+    pub(super) async fn forget_lost(
+        &mut self,
+        before: &mut PrimaryState,
+        phase: Phase,
+    ) -> Result<(), Error> {
+        let mut lost = match self.keeper.missing().await {
+            Ok(missing) => missing,
+            Err(keeper::Error::Refused(failure)) => {
+                // Without a list renewals find out, later.
+                tracing::warn!(standby_says = %failure, "the standby does not list its leases");
+                Vec::new()
+            }
+            Err(error @ keeper::Error::Ended) => return Err(error.into()),
+        };
+        while let Some(gone) = self.keeper.try_gone() {
+            lost.extend(gone);
+        }
+        let by_ledger = match phase {
+            Phase::Installing { basis, .. } => basis == Basis::Ledger,
+            Phase::Streaming => true,
+        };
+        for id in lost {
+            let Some(lease) = before.lease(id) else {
+                continue;
+            };
+            let piece = Piece {
+                deletes: lease.keys().map(Bytes::copy_from_slice).collect(),
+                rest: Delta {
+                    revoked: vec![id],
+                    ..Delta::default()
+                },
+                ..Piece::default()
+            };
+            tracing::warn!(
+                lease = %id,
+                keys = piece.deletes.len(),
+                "the standby had lost a lease; its keys are written again"
+            );
+            before.take_in(piece.delta());
+            if by_ledger {
+                self.checkpoint.phase = phase;
+                self.write(piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the leases of the snapshot exist.
+    pub(super) async fn hold(&self, leases: Vec<LeaseId>) -> Result<(), Error> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        Ok(self.keeper.hold(leases).await?)
+    }
+
+    /// Ends the leases that the snapshot does not have; nothing is attached to them any more.
+    pub(super) async fn release(&self, ended: Vec<LeaseId>) -> Result<(), Error> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        Ok(self.keeper.release(ended).await?)
+    }
+}

@@ -1,0 +1,6 @@
+//! Logs that are put together record by record.
+
+mod build;
+mod ends;
+mod logs;
+mod vectors;
