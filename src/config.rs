@@ -393,6 +393,7 @@ impl Typed {
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
         let logins = login::Logins::of(&self)?;
+        let scope = scope(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -418,11 +419,7 @@ impl Typed {
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
             stream,
-            scope: scope(
-                &self.include_prefix,
-                &self.exclude_prefix,
-                &self.rewrite_prefix,
-            )?,
+            scope,
             listen_status: socket_address("listen-status", &status)?,
             log_format: choice(
                 "log-format",

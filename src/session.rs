@@ -15,9 +15,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::{BalancedChannelBuilder, Client, ConnectOptions};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::http::{HeaderValue, Request, Response};
@@ -155,17 +156,7 @@ impl Session {
             }
             Err(status) => return Err(status),
         };
-        let mut text = HeaderValue::from_str(&answer.token)
-            .map_err(|_| Status::internal("the token is no text"))?;
-        text.set_sensitive(true);
-        // A simple token is one word, a dot and a number; each use renews it.
-        let is_renewed_by_use = answer.token.matches('.').count() < 2;
-        *self.token.held() = Held {
-            text: Some(text),
-            is_renewed_by_use,
-            fresh_at: Some(Instant::now()),
-            is_refused: false,
-        };
+        *self.token.held() = Held::of(&answer.token)?;
         Ok(Login::Done)
     }
 }
@@ -236,6 +227,21 @@ struct Held {
     is_renewed_by_use: bool,
     fresh_at: Option<Instant>,
     is_refused: bool,
+}
+
+impl Held {
+    fn of(token: &str) -> Result<Self, Status> {
+        let mut text =
+            HeaderValue::from_str(token).map_err(|_| Status::internal("the token is no text"))?;
+        text.set_sensitive(true);
+        Ok(Self {
+            text: Some(text),
+            // A simple token is a word, a dot and a number; each use renews it.
+            is_renewed_by_use: token.matches('.').count() < 2,
+            fresh_at: Some(Instant::now()),
+            is_refused: false,
+        })
+    }
 }
 
 impl Token {
@@ -313,3 +319,52 @@ impl BalancedChannelBuilder for Tap<'_> {
 type EndpointUpdater = tokio::sync::mpsc::Sender<
     tonic::transport::channel::Change<tonic::codegen::http::Uri, tonic::transport::Endpoint>,
 >;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn session(token: &str) -> Session {
+        let credentials = Credentials {
+            name: "n".to_owned(),
+            password: Secret::new("p"),
+        };
+        let session = Session::new(Some(credentials));
+        *session.token.held() = Held::of(token).unwrap();
+        session
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_before_etcd_forgets_it() {
+        let (simple, jwt) = (session("abcdefgh.12"), session("head.body.sign"));
+        for _ in 0..3 {
+            tokio::time::advance(TOKEN_AGE_MAX).await;
+            assert!(!simple.is_login_due());
+            assert!(simple.token.header().is_some(), "used");
+        }
+        assert!(
+            jwt.token.header().is_some(),
+            "a JWT does not live longer by that"
+        );
+        assert!(jwt.is_login_due());
+        tokio::time::advance(TOKEN_AGE_MAX * 2).await;
+        assert!(simple.is_login_due(), "not used for too long");
+        assert!(!simple.is_refused());
+    }
+
+    #[test]
+    fn a_refused_token_is_renewed_and_shown_nowhere() {
+        let session = session("abcdefgh.12");
+        assert!(!session.is_login_due());
+        session.note_refused();
+        assert!(session.is_login_due() && session.is_refused());
+        let shown = format!("{session:?} {:?}", session.token.header());
+        assert!(!shown.contains("abcdefgh"), "{shown}");
+        session.forget();
+        assert!(!session.is_login_due() && session.token.header().is_none());
+        let nobody = Session::new(None);
+        nobody.note_refused();
+        assert!(!nobody.is_login_due() && !nobody.is_refused());
+    }
+}

@@ -52,16 +52,26 @@ impl App {
                 drop((snapshot, meanwhile));
                 return Ok(Err(self.halted(halt).await));
             }
-            match meanwhile.newer.filter(|newer| newer.index() > index) {
-                Some(newer) => {
+            match meanwhile.newer {
+                Some(newer) if newer.index() > index => {
+                    if let Err(error) = learner::check_snapshot(session.us, newer.message()) {
+                        let halt = Halt::of_learner(&learner::End::Raft(error));
+                        self.transport.set_muted(true);
+                        drop((snapshot, newer));
+                        return Ok(Err(match halt {
+                            Some(halt) => self.halted(halt).await,
+                            None => Exit::Failed,
+                        }));
+                    }
                     snapshot.installed();
                     snapshot = newer;
                 }
-                None => {
+                // Its leader waits, and has what we hold now.
+                other => {
                     return Ok(Ok(Next {
                         base,
                         inbox,
-                        installed: Some(snapshot),
+                        installed: Some(other.unwrap_or(snapshot)),
                     }));
                 }
             }
@@ -139,22 +149,6 @@ impl App {
             voters: target.voters.len().max(1),
             ..base.state.settings().clone()
         };
-        let halt = |error: install::Error| {
-            let exit = match &error {
-                install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
-                install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
-                    Exit::StandbyRefuses
-                }
-                install::Error::Open(_)
-                | install::Error::Read(_)
-                | install::Error::Value(_)
-                | install::Error::Index { .. }
-                | install::Error::Older { .. }
-                | install::Error::TooLarge(_)
-                | install::Error::Panicked => Exit::Halted,
-            };
-            halted(&error, exit)
-        };
         let by_content = CheckpointPhase::Installing {
             index: RaftIndex(0),
             term: Term(0),
@@ -171,7 +165,7 @@ impl App {
             base.checkpoint.phase = by_content;
             let scope = &self.config.scope;
             let reading = content_of(base.writer.standby(), scope, settings.clone());
-            reading.await.map_err(halt)?
+            reading.await.map_err(of_error)?
         } else {
             base.state.clone()
         };
@@ -188,9 +182,27 @@ impl App {
             progress: self.board.install.clone(),
         };
         let installed = Box::pin(install::install(install, before, target)).await;
-        base.state = installed.map_err(halt)?;
+        base.state = installed.map_err(of_error)?;
         Ok(())
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is mapped over")]
+fn of_error(error: install::Error) -> Halt {
+    let exit = match &error {
+        install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
+        install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
+            Exit::StandbyRefuses
+        }
+        install::Error::Open(_)
+        | install::Error::Read(_)
+        | install::Error::Value(_)
+        | install::Error::Index { .. }
+        | install::Error::Older { .. }
+        | install::Error::TooLarge(_)
+        | install::Error::Panicked => Exit::Halted,
+    };
+    halted(&error, exit)
 }
 
 fn halted(reason: &impl ToString, exit: Exit) -> Halt {

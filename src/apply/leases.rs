@@ -151,8 +151,37 @@ impl<S: Standby + Auth> Apply<S> {
         found: &[Bytes],
         stop: &CancellationToken,
     ) -> Result<(), End> {
-        let Some(expected) = self.attached(id, None) else {
+        if self.misplaced(id, found).is_empty() {
             return Ok(());
+        }
+        // The stream may have gone on since. Now it waits, so the answer is of this moment.
+        let found = tokio::select! {
+            found = self.keeper.inspect(id) => found?,
+            () = stop.cancelled() => return Err(End::Stopped),
+        };
+        let Some(found) = found else {
+            return self.restore(vec![id], None, stop).await;
+        };
+        let puts = self.misplaced(id, &found);
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let count = puts.len();
+        self.attach(id, puts, stop).await?;
+        tracing::warn!(
+            lease = %id,
+            keys = count,
+            "keys were attached to other leases on the standby than on the primary; it is put right"
+        );
+        self.view.send_modify(|view| view.leases_restored += 1);
+        Ok(())
+    }
+
+    /// The keys that are attached to this lease only on the standby or only on the primary, and the
+    /// lease of each on the primary.
+    fn misplaced(&self, id: LeaseId, found: &[Bytes]) -> Vec<(Bytes, LeaseId)> {
+        let Some(expected) = self.attached(id, None) else {
+            return Vec::new();
         };
         let missing = expected
             .into_iter()
@@ -169,22 +198,11 @@ impl<S: Standby + Auth> Apply<S> {
                 puts.push((key.clone(), there.unwrap_or_default()));
             }
         }
-        if puts.is_empty() {
-            return Ok(());
-        }
-        let count = puts.len();
-        self.attach(id, puts, stop).await?;
-        tracing::warn!(
-            lease = %id,
-            keys = count,
-            "keys were attached to other leases on the standby than on the primary; it is put right"
-        );
-        self.view.send_modify(|view| view.leases_restored += 1);
-        Ok(())
+        puts
     }
 
-    /// The keys that the standby should hold attached to a lease, under their names there, those left
-    /// out that are yet to be written; none if the lease does not exist.
+    /// The keys that the standby should hold attached to a lease, under their names there, those
+    /// left out that are yet to be written; none if the lease does not exist.
     fn attached(&self, id: LeaseId, next: Option<&Batch>) -> Option<Vec<Bytes>> {
         let lease = self.pipeline.state().lease(id)?;
         let scope = self.pipeline.scope();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::Error;
+use super::{Error, Typed};
 use crate::peer::net::Target;
 use crate::scope::{self, Scope};
 
@@ -96,12 +96,9 @@ pub(super) fn stream(name: String) -> Result<String, Error> {
 }
 
 /// Prefixes that make sense together.
-pub(super) fn scope(
-    include: &[String],
-    exclude: &[String],
-    rewrite: &[String],
-) -> Result<Arc<Scope>, Error> {
-    let prefixes = scope::parse(include, exclude, rewrite);
+pub(super) fn scope(typed: &Typed) -> Result<Arc<Scope>, Error> {
+    let (include, exclude) = (&typed.include_prefix, &typed.exclude_prefix);
+    let prefixes = scope::parse(include, exclude, &typed.rewrite_prefix);
     let prefixes = prefixes.map_err(|(option, text, why)| wrong(option, &text, why))?;
     Ok(Arc::new(Scope::new(prefixes)?))
 }

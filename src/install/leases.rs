@@ -8,9 +8,9 @@ use super::run::{Error, Install};
 use crate::checkpoint::{Basis, Phase};
 use crate::ids::LeaseId;
 use crate::resolve::{Delta, PrimaryState};
-use crate::standby::{Standby, keeper};
+use crate::standby::{Auth, Standby, keeper};
 
-impl<S: Standby> Install<'_, S> {
+impl<S: Standby + Auth> Install<'_, S> {
     /// What the standby lost with a lease is not known to be there any more: takes it out of
     /// `before` and the ledger, so that it is written again.
     pub(super) async fn forget_lost(

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::diff::{Diff, Tally};
 use super::piece::Piece;
@@ -155,10 +156,6 @@ pub async fn install<S: Standby + Auth>(
         Phase::Installing { basis, .. } => basis,
     };
     let held = (basis == Basis::Ledger).then_some(to.checkpoint.revision);
-    let (messages_in, mut messages) = mpsc::channel(PIECES_AHEAD);
-    let settings = to.settings.clone();
-    let (bytes_max, goal) = (to.bytes_max, target.clone());
-    let scope = Arc::clone(&to.scope);
     let installing = Phase::Installing {
         index: target.index,
         term: target.term,
@@ -166,14 +163,12 @@ pub async fn install<S: Standby + Auth>(
     };
     to.forget_lost(&mut before, installing).await?;
     let had_auth = before.auth().is_used();
-    let reading = tokio::task::spawn_blocking(move || {
-        let known = Known {
-            before,
-            held,
-            scope,
-        };
-        read(&goal, &known, settings, bytes_max, &messages_in)
-    });
+    let known = Known {
+        before,
+        held,
+        scope: Arc::clone(&to.scope),
+    };
+    let (reading, mut messages) = start(&target, known, to.settings.clone(), to.bytes_max);
     let mut after = None;
     while let Some(message) = messages.recv().await {
         match message {
@@ -198,17 +193,7 @@ pub async fn install<S: Standby + Auth>(
             Message::End(end) => {
                 let (piece, state, tally) = *end;
                 to.show(|progress| progress.tally = tally);
-                let ended = piece.rest.revoked.clone();
-                // Before the ledger says so: it keeps no hash, so nobody could do it later.
-                if state.auth().is_used() || had_auth {
-                    let (auth, digest_key) = (state.auth(), state.digest_key());
-                    to.reconciler
-                        .bring_behind(to.writer, auth, digest_key)
-                        .await?;
-                }
-                to.write(piece).await?;
-                to.finish(&state, &target).await?;
-                to.release(ended).await?;
+                to.end(piece, &state, had_auth, &target).await?;
                 after = Some(state);
             }
         }
@@ -249,6 +234,21 @@ fn tell(progress: &Progress) {
         seconds_writing = read.elapsed().as_secs_f64(),
         "the snapshot is installed"
     );
+}
+
+/// Starts to read.
+fn start(
+    target: &Target,
+    known: Known,
+    settings: Settings,
+    bytes_max: usize,
+) -> (JoinHandle<Result<(), Error>>, mpsc::Receiver<Message>) {
+    let (messages_in, messages) = mpsc::channel(PIECES_AHEAD);
+    let target = target.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        read(&target, &known, settings, bytes_max, &messages_in)
+    });
+    (reading, messages)
 }
 
 /// Runs on a thread of its own, as it reads files and compares many keys.
@@ -312,7 +312,7 @@ fn check(contents: &Contents, target: &Target, held: Option<Revision>) -> Result
     }
 }
 
-impl<S: Standby> Install<'_, S> {
+impl<S: Standby + Auth> Install<'_, S> {
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             if let Some(progress) = progress {
@@ -336,6 +336,27 @@ impl<S: Standby> Install<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Writes what follows all keys.
+    async fn end(
+        &mut self,
+        piece: Piece,
+        state: &PrimaryState,
+        had_auth: bool,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let ended = piece.rest.revoked.clone();
+        // Before the ledger says so: it keeps no hash, so nobody could do it later.
+        if state.auth().is_used() || had_auth {
+            let bring = self
+                .reconciler
+                .bring_behind(self.writer, state.auth(), state.digest_key());
+            bring.await?;
+        }
+        self.write(piece).await?;
+        self.finish(state, target).await?;
+        self.release(ended).await
     }
 
     async fn finish(&mut self, state: &PrimaryState, target: &Target) -> Result<(), Error> {

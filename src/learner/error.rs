@@ -56,6 +56,14 @@ pub enum Error {
         /// What is wrong with them.
         why: &'static str,
     },
+    /// The voters and learners to begin with are none that etcd has.
+    #[error("begin at index {index} with members that cannot be: {why}")]
+    CutMembers {
+        /// Where.
+        index: RaftIndex,
+        /// What is wrong with them.
+        why: &'static str,
+    },
     /// A message that a learner cannot take.
     #[error(transparent)]
     Convert(#[from] convert::Error),

@@ -34,7 +34,7 @@ pub struct Inlet {
     reorder: Reorder,
     limit_bytes: usize,
     undurable: Undurable,
-    /// A reject that waits until everything held is durable.
+    /// A reject that waits until everything is durable that can be.
     probe: Option<Message>,
     counts: Counts,
 }
@@ -153,7 +153,9 @@ impl Inlet {
                 Step::Probe(probe) => self.probe = Some(probe),
             }
         }
-        let all_durable = self.node.durable() == self.node.last_index();
+        // What is not committed cannot become durable, and where the message is lost that says that
+        // it is committed, nothing but the reject brings it.
+        let all_durable = self.node.durable() >= self.node.committed();
         if let Some(probe) = self.probe.take_if(|_| all_durable) {
             // By now what it named may have come after all.
             if probe.index > self.node.last_index().0 {

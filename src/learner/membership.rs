@@ -238,11 +238,12 @@ impl MemberChange {
     }
 }
 
-/// Can these be the voters and learners of an etcd cluster?
+/// Can these be the voters and learners of an etcd cluster? raft-rs ends the process over some that
+/// cannot.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check(group: &raftpb::ConfState) -> Result<(), &'static str> {
+pub(crate) fn check(group: &eraftpb::ConfState) -> Result<(), &'static str> {
     let mut seen = BTreeSet::new();
     let all = group.voters.iter().chain(&group.learners);
     let is_joint = !group.voters_outgoing.is_empty() || !group.learners_next.is_empty();
@@ -423,10 +424,10 @@ mod tests {
 
     #[test]
     fn groups_that_raft_rs_would_choke_on_are_refused() {
-        let group = |voters: &[u64], learners: &[u64]| raftpb::ConfState {
+        let group = |voters: &[u64], learners: &[u64]| eraftpb::ConfState {
             voters: voters.to_vec(),
             learners: learners.to_vec(),
-            ..raftpb::ConfState::default()
+            ..eraftpb::ConfState::default()
         };
         assert_eq!(check(&group(&[1, 2], &[3])), Ok(()));
         for bad in [
@@ -434,15 +435,15 @@ mod tests {
             group(&[1, 1], &[3]),
             group(&[1, 3], &[3]),
             group(&[1, 0], &[3]),
-            raftpb::ConfState {
+            eraftpb::ConfState {
                 voters_outgoing: vec![1],
                 ..group(&[1], &[3])
             },
-            raftpb::ConfState {
+            eraftpb::ConfState {
                 learners_next: vec![1],
                 ..group(&[1], &[3])
             },
-            raftpb::ConfState {
+            eraftpb::ConfState {
                 auto_leave: true,
                 ..group(&[1], &[3])
             },

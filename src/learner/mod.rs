@@ -36,5 +36,5 @@ pub use error::Error;
 pub use inlet::{Counts, Inlet};
 pub use log::Cut;
 pub use membership::{Error as MembershipError, MemberChange, Membership};
-pub use node::{Event, Handout, Node, Offered, Taken};
+pub use node::{Event, Handout, Node, Offered, Taken, check_snapshot};
 pub use run::{End, Learner, View};

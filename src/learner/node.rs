@@ -93,7 +93,7 @@ impl Node {
     /// know the URLs, which matters only for conf changes that etcd refused because of them.
     ///
     /// # Errors
-    /// [`Error::Raft`] if raft-rs refuses the configuration.
+    /// [`Error::CutMembers`]; [`Error::Raft`] if raft-rs refuses the configuration.
     pub fn new(
         us: MemberId,
         cut: Cut,
@@ -109,6 +109,12 @@ impl Node {
             ..Config::default()
         };
         let durable = cut.index;
+        if cut.members != ConfState::default()
+            && let Err(why) = membership::check(&cut.members)
+        {
+            let index = cut.index;
+            return Err(Error::CutMembers { index, why });
+        }
         let membership = Membership::new(members, &cut.members);
         let raw = RawNode::new(&config, Log::new(cut), &super::logger::logger())
             .map_err(|error| raft_error("its configuration", &error))?;
@@ -207,8 +213,7 @@ impl Node {
         }
         self.check_snapshot(MemberId(message.from), index, term)?;
         if index > self.committed() {
-            let members = metadata.conf_state.clone().unwrap_or_default();
-            self.check_members(MemberId(message.from), index, &members)?;
+            check_snapshot(self.us, &message)?;
             if self.log().term_at(index) != Some(term) {
                 return Ok(Offered::Needed);
             }
@@ -328,22 +333,6 @@ impl Node {
         }
     }
 
-    /// raft-rs ends the process over members that it cannot make sense of.
-    fn check_members(
-        &self,
-        leader: MemberId,
-        index: RaftIndex,
-        members: &raftpb::ConfState,
-    ) -> Result<(), Error> {
-        if let Err(why) = membership::check(members) {
-            return Err(Error::SnapshotMembers { leader, index, why });
-        }
-        if !members.voters.contains(&self.us.0) && !members.learners.contains(&self.us.0) {
-            return Err(Error::SnapshotWithoutUs { leader, index });
-        }
-        Ok(())
-    }
-
     /// Does what raft-rs asks for, in the order it demands: take entries into the log, then let its
     /// messages out, then apply what is committed.
     fn drain_ready(&mut self) -> Result<(), Error> {
@@ -435,6 +424,27 @@ impl Node {
         self.events.push_back(Event::Members(index, effect));
         Ok(members)
     }
+}
+
+/// Can a node be cut at this snapshot? To be asked before it is installed without a node having
+/// taken it ([`Node::handle_snapshot`] asks by itself).
+///
+/// # Errors
+/// [`Error::SnapshotMembers`], [`Error::SnapshotWithoutUs`].
+pub fn check_snapshot(us: MemberId, message: &raftpb::Message) -> Result<(), Error> {
+    let snapshot = message.snapshot.as_ref();
+    let metadata = snapshot.and_then(|snapshot| snapshot.metadata.as_ref());
+    let index = RaftIndex(metadata.map_or(0, |metadata| metadata.index));
+    let group = metadata.and_then(|metadata| metadata.conf_state.as_ref());
+    let members = group.map(convert::conf_state_to_raft).unwrap_or_default();
+    let leader = MemberId(message.from);
+    if let Err(why) = membership::check(&members) {
+        return Err(Error::SnapshotMembers { leader, index, why });
+    }
+    if !members.voters.contains(&us.0) && !members.learners.contains(&us.0) {
+        return Err(Error::SnapshotWithoutUs { leader, index });
+    }
+    Ok(())
 }
 
 fn raft_error(what: &str, error: &raft::Error) -> Error {

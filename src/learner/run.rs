@@ -11,7 +11,7 @@ use super::error::Error;
 use super::inlet::Inlet;
 use super::lag::LagClock;
 use super::membership::MemberChange;
-use super::node::{Event, Handout, Offered};
+use super::node::{Event, Handout, Offered, check_snapshot};
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
 use crate::pb::raftpb::Message;
 use crate::peer::{Inbound, Inbox, Received, Transport};
@@ -300,10 +300,11 @@ impl Learner {
     }
 
     fn take_snapshot(&mut self, snapshot: Received) -> Result<(), Stop> {
+        let message = snapshot.message().clone();
         if self.awaiting.is_some() {
+            check_snapshot(self.us, &message).map_err(End::from)?;
             return Err(Stop::Snapshot(snapshot));
         }
-        let message = snapshot.message().clone();
         match self.inlet.handle_snapshot(message).map_err(End::from)? {
             Offered::Covered => self.covered = Some(snapshot),
             Offered::Needed => return Err(Stop::Snapshot(snapshot)),

@@ -493,6 +493,14 @@ fn a_snapshot_of_a_group_without_us_or_of_no_group_ends_the_stream() {
         let error = offer(bad).unwrap_err();
         assert!(matches!(error, Error::SnapshotMembers { .. }), "{error}");
     }
+    // Nor does a node begin with such members, over which raft-rs would end the process.
+    let cut = Cut {
+        members: conf_state_to_raft(&group(&[LEADER, LEADER], &[US.0])),
+        index,
+        term: Term(4),
+    };
+    let error = Node::new(US, cut, []).unwrap_err();
+    assert!(matches!(error, Error::CutMembers { .. }), "{error}");
     // A voter against our will is in the group as well.
     let promoted = offer(group(&[LEADER, US.0], &[]));
     assert_eq!(promoted, Ok(Offered::Needed));

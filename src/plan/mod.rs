@@ -34,7 +34,8 @@ use crate::scope::Scope;
 pub struct Limits {
     /// Operations in a batch, beside the checkpoint. A single larger revision still goes alone.
     pub batch_ops_max: usize,
-    /// Bytes of the operations in a batch, and of its journal. A single larger revision still goes alone.
+    /// Bytes of the operations in a batch and of its journal. A single larger revision still goes
+    /// alone.
     pub batch_bytes_max: usize,
     /// The standby's `--max-txn-ops`: the longest list in one transaction.
     pub txn_ops_max: usize,

@@ -67,6 +67,8 @@ pub enum Cause {
     TopLevelRange,
     /// A member's layers of alarms depend on when it started.
     AlarmLayers,
+    /// A member may still see the record that the requester had before it got role root.
+    FormerRecord,
 }
 
 /// What an entry did to a lease.

@@ -1,6 +1,7 @@
 //! What an entry does, over all the ways in which members of the primary may take it.
 
 use super::alarm::Layers;
+use super::auth::User;
 use super::backend;
 use super::changes::{Cause, Disagreement};
 use super::class::Class;
@@ -32,12 +33,12 @@ pub(super) fn decide(
     let views = views(state, Class::of(&entry.op));
     let candidates = state.alarms.candidates(&state.settings.rules);
     let (reference, others) = candidates.layers.split_first().ok_or(NO_LAYERS)?;
-    let way = |view, layers| decide_one(state, values, entry, view, layers);
-    let decision = way(views.reference, *reference)?;
+    let way = |view, layers, root| decide_one(state, values, entry, view, layers, root);
+    let decision = way(views.reference, *reference, None)?;
     let mut disagreement = None;
 
     for layers in others {
-        let other = way(views.reference, *layers)?;
+        let other = way(views.reference, *layers, None)?;
         if needs_more(&decision, &other) {
             return Ok(needs(decision, other));
         }
@@ -49,7 +50,7 @@ pub(super) fn decide(
         }
     }
     if let Some(view) = views.other {
-        let other = way(view, *reference)?;
+        let other = way(view, *reference, None)?;
         if needs_more(&decision, &other) {
             return Ok(needs(decision, other));
         }
@@ -60,10 +61,33 @@ pub(super) fn decide(
             disagreement = Some(disagree(Cause::TopLevelRange, &decision, &other));
         }
     }
+    if let Some(root) = former_root(state, entry) {
+        let other = way(views.reference, *reference, Some(root))?;
+        if needs_more(&decision, &other) {
+            return Ok(needs(decision, other));
+        }
+        if !decision.agrees_with(&other) {
+            if root {
+                return Err(RECORD_UNKNOWN);
+            }
+            disagreement = Some(disagree(Cause::FormerRecord, &decision, &other));
+        }
+    }
     Ok(Decided {
         decision,
         disagreement,
     })
+}
+
+/// What another record of the requester, which members may see, says about role root.
+fn former_root(state: &PrimaryState, entry: &Entry) -> Option<bool> {
+    let name = &entry.header.username;
+    let is_seen = state.settings.rules.former_records_seen && state.former.may_be_seen(name);
+    if !is_seen || !state.auth.is_enabled() {
+        return None;
+    }
+    let user = state.auth.users().get(name);
+    Some(!user.is_some_and(User::is_root))
 }
 
 fn decide_one(
@@ -72,12 +96,14 @@ fn decide_one(
     entry: &Entry,
     view: View,
     layers: Layers,
+    root: Option<bool>,
 ) -> Result<Decision, Problem> {
     let request = Class::of(&entry.op);
     let guard = Guard {
         state,
         layers,
         view,
+        root,
     };
     match guard.check(request, &entry.header)? {
         Ok(()) => backend::decide(state, values, request, view),
@@ -148,5 +174,7 @@ fn disagree(cause: Cause, one: &Decision, other: &Decision) -> Disagreement {
 const NO_LAYERS: Problem = Problem::Undecided("no layers of checks are known");
 const LAYERS_UNKNOWN: Problem =
     Problem::MembersDisagree("alarms are raised (clear them first) and members may have started");
+const RECORD_UNKNOWN: Problem =
+    Problem::MembersDisagree("the requester lost role root, which etcd 3.5 may not notice at once");
 const VIEW_UNKNOWN: Problem =
     Problem::MembersDisagree("a range in the txn is looked at by its proposer only");

@@ -97,6 +97,19 @@ impl Decision {
 impl Effect {
     /// Changes the state, and says what changed.
     pub(super) fn apply(self, state: &mut PrimaryState) -> Told {
+        match &self {
+            Self::Auth(update) if !update.users.is_empty() => {
+                state.former.note_users(&state.auth, &update.users);
+            }
+            // These write nothing that a member must.
+            Self::Remaining(_) | Self::MemberStarted => {}
+            Self::Write(_)
+            | Self::Compact(_)
+            | Self::Grant(_, _)
+            | Self::Revoke(_, _)
+            | Self::Auth(_)
+            | Self::Alarm(_) => state.former.note_other(),
+        }
         match self {
             Self::Write(write) => {
                 write.apply(state);

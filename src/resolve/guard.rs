@@ -36,6 +36,8 @@ pub(super) struct Guard<'a> {
     pub(super) layers: Layers,
     /// Which member applies the entry.
     pub(super) view: View,
+    /// What the requester's record says about role root, if members see an older one.
+    pub(super) root: Option<bool>,
 }
 
 impl Guard<'_> {
@@ -48,6 +50,7 @@ impl Guard<'_> {
             auth: &self.state.auth,
             rules: &self.state.settings.rules,
             header,
+            root: self.root,
         };
         if self.layers.auth && matches!(request, Class::Admin(_)) {
             pass!(access.admin());

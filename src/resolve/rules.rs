@@ -111,6 +111,9 @@ pub struct Rules {
     pub compaction_loses_reputs: bool,
     /// A nested Range with an undefined sort target crashes members.
     pub undefined_sort_crashes: bool,
+    /// Members may see a record of the requester that is older than the last change. For 3.4 it is
+    /// known only that 3.4.23 does not.
+    pub former_records_seen: bool,
     /// In the tree of a user's permissions, those that begin alike are ordered by their ends.
     pub permission_ties_by_end: bool,
 }
@@ -151,6 +154,7 @@ impl Rules {
             optionless_change_crashes: version.minor == 5 && version.patch < 8,
             compaction_loses_reputs: since(Some(34), Some(16), all, all),
             undefined_sort_crashes: since(all, all, all, None),
+            former_records_seen: since(Some(24), Some(3), None, None),
             permission_ties_by_end: since(None, None, None, all),
         })
     }
@@ -180,6 +184,7 @@ mod tests {
             ('n', r.compaction_loses_reputs),
             ('o', r.undefined_sort_crashes),
             ('p', r.permission_ties_by_end),
+            ('q', r.former_records_seen),
         ]
         .into_iter()
         .filter_map(|(letter, is_on)| is_on.then_some(letter))
@@ -193,24 +198,26 @@ mod tests {
             ("3.4.3", "fo"),
             ("3.4.4", "flo"),
             ("3.4.23", "flo"),
-            ("3.4.25", "defl o"),
-            ("3.4.27", "cdefl o"),
-            ("3.4.33", "cdefl o"),
-            ("3.4.34", "cdefl no"),
-            ("3.4.42", "acdefl no"),
-            ("3.4.43", "acdefl no"),
-            ("3.4.44", "abcdefl no"),
-            ("3.4.45", "abcdefl no"),
+            ("3.4.25", "defl o q"),
+            ("3.4.27", "cdefl o q"),
+            ("3.4.33", "cdefl o q"),
+            ("3.4.34", "cdefl no q"),
+            ("3.4.42", "acdefl no q"),
+            ("3.4.43", "acdefl no q"),
+            ("3.4.44", "abcdefl no q"),
+            ("3.4.45", "abcdefl no q"),
             ("3.5.0", "ef ijkl m o"),
             ("3.5.1", "ef ijkl m o"),
-            ("3.5.7", "ef ijkl m o"),
-            ("3.5.8", "def ijkl o"),
-            ("3.5.10", "cdef ijkl o"),
-            ("3.5.16", "cdef ijkl no"),
-            ("3.5.28", "acdef ijkl no"),
-            ("3.5.30", "abcdef ijkl no"),
-            ("3.5.32", "abcdef ijkl no"),
-            ("3.5.33", "abcdef hijkl no"),
+            ("3.5.2", "ef ijkl m o"),
+            ("3.5.3", "ef ijkl m o q"),
+            ("3.5.7", "ef ijkl m o q"),
+            ("3.5.8", "def ijkl o q"),
+            ("3.5.10", "cdef ijkl o q"),
+            ("3.5.16", "cdef ijkl no q"),
+            ("3.5.28", "acdef ijkl no q"),
+            ("3.5.30", "abcdef ijkl no q"),
+            ("3.5.32", "abcdef ijkl no q"),
+            ("3.5.33", "abcdef hijkl no q"),
             ("3.6.0", "cdefg i kl no"),
             ("3.6.10", "cdefg i kl no"),
             ("3.6.11", "abcdefg i kl no"),

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::alarm::Alarms;
-use super::auth::AuthState;
+use super::auth::{AuthState, FormerRecords};
 use super::digest::{Digest, DigestKey};
 use super::rules::Rules;
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
@@ -102,6 +102,7 @@ pub struct PrimaryState {
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     reputs: BTreeMap<Revision, BTreeSet<Box<[u8]>>>,
     pub(super) auth: AuthState,
+    pub(super) former: FormerRecords,
     pub(super) alarms: Alarms,
 }
 
@@ -117,6 +118,7 @@ impl PrimaryState {
             leases: BTreeMap::new(),
             reputs: BTreeMap::new(),
             auth: AuthState::default(),
+            former: FormerRecords::default(),
             alarms: Alarms::default(),
         }
     }
@@ -166,6 +168,7 @@ impl PrimaryState {
     pub fn set_rules(&mut self, rules: Rules) {
         if self.settings.rules != rules {
             self.settings.rules = rules;
+            self.former = FormerRecords::default();
             self.alarms.release_changed();
         }
     }

@@ -35,15 +35,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Compaction, Failure, Leases, Standby};
+use super::{Compaction, Leases, Standby};
 use crate::ids::LeaseId;
 use crate::plan::CompactionPolicy;
 use book::Book;
-use handle::Command;
+use handle::{Answer, Command};
 pub use handle::{Error, Event, Handle};
 use lane::{Kind, Lane};
 use work::Done;
@@ -125,13 +125,15 @@ pub struct Keeper<S> {
     commands: mpsc::Receiver<Command>,
     gone: mpsc::UnboundedSender<Vec<LeaseId>>,
     found: mpsc::Sender<Vec<(LeaseId, Vec<Bytes>)>>,
+    /// Who waits for the keys of a lease.
+    inspecting: Option<(LeaseId, Answer<Option<Vec<Bytes>>>)>,
     /// Whose keys are still to be looked at.
     unseen: VecDeque<LeaseId>,
     strangers: Strangers,
     /// Who waits for what is wanted.
-    holding: Option<oneshot::Sender<Result<(), Failure>>>,
+    holding: Option<Answer<()>>,
     /// Who waits for the next census.
-    asking: Vec<oneshot::Sender<Result<Vec<LeaseId>, Failure>>>,
+    asking: Vec<Answer<Vec<LeaseId>>>,
     census_at: Duration,
     /// The standby lists its leases. It may have too many for one answer.
     has_lists: bool,
@@ -184,6 +186,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             commands,
             gone,
             found,
+            inspecting: None,
             unseen: known.held.into(),
             strangers: Strangers::Ended(known.ended),
             holding: None,
@@ -242,6 +245,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 CompactionPolicy::Follow => self.compact_to = Some(revision),
                 CompactionPolicy::None => {}
             },
+            Command::Inspect(id, answer) => self.inspecting = Some((id, answer)),
             Command::Missing(answer) => {
                 self.asking.push(answer);
                 self.census_at = now;
@@ -284,13 +288,8 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 }
             }
         }
-        if self.is_free(Kind::Inspections)
-            && self.census_at > Duration::ZERO
-            && self.found.capacity() > 0
-        {
-            let count = self.unseen.len().min(INSPECTED_MAX);
-            let unseen = self.unseen.drain(..count);
-            let ids: Vec<LeaseId> = unseen.filter(|id| self.book.rota.holds(*id)).collect();
+        if self.is_free(Kind::Inspections) {
+            let ids = self.next_inspection();
             if !ids.is_empty() {
                 self.begin(Kind::Inspections, |standby| {
                     Box::pin(work::inspect(standby, ids))
@@ -304,6 +303,20 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 Box::pin(work::compact(standby, revision))
             });
         }
+    }
+
+    /// The leases whose keys are to be looked at now.
+    fn next_inspection(&mut self) -> Vec<LeaseId> {
+        if let Some((id, _)) = &self.inspecting {
+            return vec![*id];
+        }
+        // First those go that are gone, and what is found must be taken away.
+        if self.census_at == Duration::ZERO || self.found.capacity() == 0 {
+            return Vec::new();
+        }
+        let count = self.unseen.len().min(INSPECTED_MAX);
+        let unseen = self.unseen.drain(..count);
+        unseen.filter(|id| self.book.rota.holds(*id)).collect()
     }
 
     fn needs_census(&self) -> bool {

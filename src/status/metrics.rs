@@ -4,7 +4,8 @@
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry};
 
-use super::page::{LeasesPage, Page};
+use super::leases::LeaseMetrics;
+use super::page::Page;
 
 /// The gauges.
 #[derive(Debug)]
@@ -23,10 +24,9 @@ pub(super) struct Metrics {
     messages: CounterVec,
     streams: GaugeVec,
     state: GaugeVec,
+    leases: LeaseMetrics,
     snapshot: GaugeVec,
     ledger_bytes: Gauge,
-    leases: GaugeVec,
-    lease_events: CounterVec,
     phase: GaugeVec,
     disagreements: Counter,
     is_voter: Gauge,
@@ -89,14 +89,9 @@ impl Metrics {
                 "Size of the primary's state in memory.",
                 &["what"],
             )?,
+            leases: LeaseMetrics::register(registry)?,
             snapshot: many("snapshot", SNAPSHOT, &["what"])?,
             ledger_bytes: one("ledger_bytes", "Size of the ledger in the standby.")?,
-            leases: many("standby_leases", "Leases on the standby.", &["state"])?,
-            lease_events: counts(
-                "standby_lease_events_total",
-                "What became of leases on the standby.",
-                &["event"],
-            )?,
             phase: many(
                 "phase",
                 "1 for the phase that the process is in.",
@@ -149,8 +144,8 @@ impl Metrics {
         total(&self.batches, page.batches.written);
         total(&self.attempts, page.batches.attempts);
         self.set_transport(page);
+        self.leases.set(&page.leases);
         self.set_snapshot(page);
-        self.set_leases(&page.leases);
         self.users.set(page);
         for phase in PHASES {
             let is = f64::from(u8::from(page.phase == phase));
@@ -181,21 +176,6 @@ impl Metrics {
             ("seconds_left", snapshot.seconds_left.unwrap_or_default()),
         ] {
             self.snapshot.with_label_values(&[what]).set(value);
-        }
-    }
-
-    fn set_leases(&self, page: &LeasesPage) {
-        for (state, count) in [("held", page.held), ("ending", page.ending)] {
-            self.leases.with_label_values(&[state]).set(size(count));
-        }
-        for (event, count) in [
-            ("granted", page.granted),
-            ("revoked", page.revoked),
-            ("renewed", page.renewed),
-            ("lost", page.lost),
-            ("restored", page.restored),
-        ] {
-            total(&self.lease_events.with_label_values(&[event]), count);
         }
     }
 
@@ -275,7 +255,7 @@ impl Users {
 }
 
 /// The tasks count; this only shows their sum, which never falls.
-fn total(counter: &Counter, sum: u64) {
+pub(super) fn total(counter: &Counter, sum: u64) {
     counter.reset();
     counter.inc_by(float(sum));
 }
@@ -288,15 +268,15 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn size(value: usize) -> f64 {
+pub(super) fn size(value: usize) -> f64 {
     float(value as u64)
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("etcd_syncer_{name}"), help)
 }
 
-fn registered<C: Collector + Clone + 'static>(
+pub(super) fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> prometheus::Result<C> {

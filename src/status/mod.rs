@@ -9,6 +9,7 @@
 //! | `/readyz` | 200 while the stream follows its primary, else 503 and why |
 
 mod board;
+mod leases;
 mod metrics;
 mod page;
 mod routes;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, Phase};
+use super::leases::LeasesPage;
 use super::snapshot::SnapshotPage;
 use super::users::UsersPage;
 use crate::pipeline::Tally;
@@ -161,29 +162,6 @@ pub struct StatePage {
     pub ledger_bytes: u64,
 }
 
-/// Leases on the standby, and its history.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LeasesPage {
-    /// Leases that are kept alive.
-    pub held: usize,
-    /// Empty leases that are still to be ended.
-    pub ending: usize,
-    /// Leases made.
-    pub granted: u64,
-    /// Leases ended.
-    pub revoked: u64,
-    /// Keep-alives that were answered.
-    pub renewed: u64,
-    /// Leases that the standby had lost.
-    pub lost: u64,
-    /// Those of them that were made again with all their keys.
-    pub restored: u64,
-    /// The standby's revision at which its history was given up last, 0 for none.
-    pub compacted: i64,
-    /// Why leases have to wait, if they do.
-    pub trouble: Option<String>,
-}
-
 /// Memory and messages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransportPage {
@@ -268,7 +246,7 @@ impl Page {
                 queued_entries: apply.queued,
                 ledger_bytes: apply.ledger_bytes,
             },
-            leases: leases(&board.keeper.borrow(), &apply),
+            leases: LeasesPage::of(&board.keeper.borrow(), &apply),
             snapshot: SnapshotPage::of(board, joined.as_ref(), now),
             transport: transport(joined.as_ref().map(|joined| &joined.transport), &learner),
             standby_trouble: board.standby_trouble.borrow().clone(),
@@ -354,20 +332,6 @@ fn raft(
         leader: learner.leader.map(|leader| leader.to_string()),
         last_heard_seconds,
         primary_index: primary.map(|view| view.index.0),
-    }
-}
-
-fn leases(keeper: &crate::standby::keeper::View, apply: &crate::apply::View) -> LeasesPage {
-    LeasesPage {
-        held: keeper.held,
-        ending: keeper.ending,
-        granted: keeper.granted,
-        revoked: keeper.revoked,
-        renewed: keeper.renewed,
-        lost: keeper.lost,
-        restored: apply.leases_restored,
-        compacted: keeper.compacted,
-        trouble: keeper.trouble.clone(),
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{Client, LeaseGrantOptions, PutOptions};
+use etcd_syncer::checkpoint::{Basis, Checkpoint, Phase};
+use etcd_syncer::ids::{RaftIndex, Term};
+use etcd_syncer::reserved;
 
 use crate::attach::attach;
 use crate::harness::{
@@ -100,9 +103,24 @@ async fn leases_lost_while_away() -> Result<()> {
     wait_same(&primary, &standby, &syncer).await
 }
 
-/// A snapshot brings back what went with a lease.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_brings_lost_keys_back() -> Result<()> {
+/// Says in the checkpoint that a snapshot is being installed, as a process does that ends half-way.
+async fn mark_installing(standby: &Client, basis: Basis) -> Result<()> {
+    let key = reserved::checkpoint_key("test");
+    let mut kv = standby.kv_client();
+    let found = kv.get(key.as_ref(), None).await?;
+    let found = found.kvs().first().context("a checkpoint")?;
+    let mut checkpoint = Checkpoint::decode(found.value())?;
+    checkpoint.phase = Phase::Installing {
+        index: RaftIndex(0),
+        term: Term(0),
+        basis,
+    };
+    kv.put(key.as_ref(), checkpoint.encode(), None).await?;
+    Ok(())
+}
+
+/// A snapshot brings back what went with a lease, also where the ledger says that it is there.
+async fn a_snapshot_brings_lost_keys_back(basis: Basis) -> Result<()> {
     let primary = Cluster::builder(Version::V3_6)
         .no_fsync()
         .snapshot_count(100)
@@ -132,13 +150,27 @@ async fn a_snapshot_brings_lost_keys_back() -> Result<()> {
     for n in 0..400 {
         put(&ours, &format!("n/{}", n % 7), 0).await?;
     }
+    mark_installing(&theirs, basis).await?;
     syncer.respawn()?;
     wait_same(&primary, &standby, &syncer).await?;
     let log = syncer.log()?;
     ensure!(log.contains("the snapshot is installed"), "{log}");
     let status = syncer.status().await?;
     ensure!(status["phase"] == "streaming", "{status}");
-    Ok(())
+    // The stream goes on with leases as they are now.
+    put(&ours, "k4", 4).await?;
+    revoke(&ours, 1).await?;
+    wait_same(&primary, &standby, &syncer).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_brings_lost_keys_back_by_the_ledger() -> Result<()> {
+    Box::pin(a_snapshot_brings_lost_keys_back(Basis::Ledger)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_brings_lost_keys_back_by_content() -> Result<()> {
+    Box::pin(a_snapshot_brings_lost_keys_back(Basis::Content)).await
 }
 
 /// Grants, revokes and puts under a few ids, again and again.

@@ -358,6 +358,30 @@ impl Cluster {
         self.member(i)?.log()
     }
 
+    /// Host and port at which member `i` serves clients.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn client_address(&self, i: usize) -> Result<String> {
+        Ok(self.member(i)?.client_address())
+    }
+
+    /// The full version of the etcd of member `i`, such as `3.6.14`.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn release(&self, i: usize) -> Result<&str> {
+        Ok(&self.member(i)?.binaries.version)
+    }
+
+    /// Whether the process of member `i` is there.
+    ///
+    /// # Errors
+    /// If there is no such member or the system can't tell.
+    pub fn is_running(&mut self, i: usize) -> Result<bool> {
+        self.member_mut(i)?.is_running()
+    }
+
     /// The data directory of member `i`.
     ///
     /// # Errors

@@ -82,7 +82,8 @@ impl Member {
         &self.data_dir
     }
 
-    fn client_address(&self) -> String {
+    /// Where it serves clients, as host and port.
+    pub fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 

@@ -10,6 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod auth_crash;
 mod auth_faults;
 mod auth_model;
 mod auth_pairs;

@@ -363,3 +363,22 @@ async fn the_fake_is_who_it_says() {
     let same = first_contact(&mut standby, &claim(CLUSTER, &scope)).await;
     assert_eq!(same, Err(ContactError::SameCluster(CLUSTER)));
 }
+
+/// What no transaction guards is preceded by a look at the checkpoint.
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_checkpoint_waits_for_an_answer_and_sees_another_writer() {
+    let faults = [
+        (1, Fault::LostAnswer),
+        (2, Fault::Fails(Failure::NotApplied("no leader".to_owned()))),
+    ];
+    let standby = FakeStandby::with_faults(faults);
+    let mut writer = writer(&standby, Guard::NothingThere);
+    writer.write(vec![], &checkpoint(7, 0)).await.unwrap();
+    assert_eq!(writer.check().await, Ok(()));
+    standby.state().put(&key(), THEIRS);
+    let fenced = writer.check().await;
+    assert!(matches!(fenced, Err(Error::Fenced { .. })), "{fenced:?}");
+    standby.state().clear();
+    let fenced = writer.check().await;
+    assert!(matches!(fenced, Err(Error::Fenced { .. })), "{fenced:?}");
+}

@@ -55,9 +55,9 @@ pub(crate) fn config() -> Config {
         poll_interval: Duration::from_millis(100),
         hold_after_mute: Duration::from_millis(500),
         answer_timeout: Duration::from_secs(2),
-        snapshot_silence: Duration::from_secs(1),
-        snapshot_retry_min: Duration::from_secs(1),
-        snapshot_retry_max: Duration::from_secs(4),
+        snapshot_silence: SOON,
+        snapshot_retry_min: Duration::from_secs(3),
+        snapshot_retry_max: Duration::from_secs(6),
         ..Config::default()
     }
 }

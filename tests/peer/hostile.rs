@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::client::{SOON, get, request};
 use crate::harness::{
     CLUSTER, Learner, append, borrowed, config, entry, eventually, heartbeat, raft_headers,
+    snapshot_message,
 };
 use crate::member::{FakeMember, Reply};
 
@@ -63,7 +64,9 @@ fn valid_requests() -> Vec<Vec<u8>> {
     let headers = borrowed(&headers);
     let mut message = append(etcd_syncer::ids::MemberId(7), 2, 10);
     message.entries = vec![entry(2, 11, b"data"); 3];
-    let framed = encode_message(&message);
+    let member = etcd_syncer::ids::MemberId(7);
+    let envelope = encode_message(&snapshot_message(member, 2, 10));
+    let snapshot = [&envelope[..], &[0xda; 5000]].concat();
     let mut chunked = request("POST", "/raft", &headers, b"");
     let text = String::from_utf8(chunked).unwrap();
     let text = text.replace("Content-Length: 0", "Transfer-Encoding: chunked");
@@ -72,7 +75,7 @@ fn valid_requests() -> Vec<Vec<u8>> {
         request("GET", "/raft/stream/msgapp/7", &headers, b""),
         request("GET", "/raft/stream/message/8", &headers, b""),
         request("POST", "/raft", &headers, &message.encode_to_vec()),
-        request("POST", "/raft/snapshot", &headers, &framed),
+        request("POST", "/raft/snapshot", &headers, &snapshot),
         request("GET", "/raft/probing", &headers, b""),
         request("GET", "/version", &headers, b""),
         request("GET", "/members", &headers, b""),

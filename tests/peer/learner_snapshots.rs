@@ -284,6 +284,39 @@ async fn a_snapshot_without_us_ends_the_stream_in_silence() {
 }
 
 #[tokio::test]
+async fn one_that_awaits_a_snapshot_refuses_one_without_us_too() {
+    let leader = FakeMember::start(7).await;
+    let mut learner = Learner::joined(&[&leader]).await;
+    let node = Node::new(US, cut(300, 2), []).unwrap();
+    let (handouts, _handouts) = mpsc::unbounded_channel();
+    let (_durable, durable) = watch::channel(RaftIndex(300));
+    let inlet = Inlet::new(node, 1 << 20);
+    let peer = (learner.take_inbox(), learner.transport.clone());
+    let view = watch::Sender::new(View::default());
+    let task = RaftLearner::new(US, inlet, peer, handouts, durable, view);
+    let end = tokio::spawn(task.awaiting_snapshot().run(CancellationToken::new()));
+    let mut message = snapshot_message(leader.id, 4, 400);
+    let metadata = message
+        .snapshot
+        .as_mut()
+        .unwrap()
+        .metadata
+        .as_mut()
+        .unwrap();
+    metadata.conf_state.as_mut().unwrap().learners.clear();
+    let mut upload = learner.upload_by(&leader).await;
+    let envelope = etcd_syncer::peer::codec::encode_message(&message);
+    assert!(upload.chunk(&[&envelope, &b"database"[..]].concat()).await);
+    upload.end().await;
+    let end = timeout(SOON, end).await.unwrap().unwrap();
+    assert!(
+        end.to_string().contains("does not have this member"),
+        "{end}"
+    );
+    assert!(upload.answer().await.is_none());
+}
+
+#[tokio::test]
 async fn a_snapshot_whose_answer_gets_lost_is_no_reason_for_another_one() {
     let mut stage = Stage::begin().await;
     let leader = stage.leader.id;

@@ -4,16 +4,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_syncer::pb::raftpb::Message;
-use etcd_syncer::peer::Config;
 use etcd_syncer::peer::codec::encode_message;
 use etcd_syncer::peer::snapshot::Phase;
+use etcd_syncer::peer::{Config, Inbound};
+use prost::Message as _;
 
 use crate::client::{Answer, SOON, Upload, call, exchange, parse, request};
 use crate::harness::{
     CLUSTER, Learner, borrowed, config, eventually, raft_headers, snapshot_message,
 };
 use crate::member::FakeMember;
-use crate::snapshots::{A_WHILE, begin, body, database};
+use crate::snapshots::{A_WHILE, begin, body, database, patient};
 
 type Posted = (Option<Answer>, Duration);
 
@@ -87,18 +88,15 @@ async fn a_transfer_that_breaks_off_before_its_stated_length_leaves_nothing() {
 #[tokio::test]
 async fn a_full_disk_stops_a_transfer_and_is_named() {
     let leader = FakeMember::start(7).await;
-    let config = Config {
+    let settings = Config {
         spool_free_bytes_min: u64::MAX,
         ..config()
     };
-    let mut learner = Learner::joined_with(config, &[&leader]).await;
+    let mut learner = Learner::joined_with(settings, &[&leader]).await;
     let bytes = body(&leader, 4, 285, &database(30_000_000));
     let (answer, elapsed) = post(&learner, &leader, &bytes).await;
     assert!(answer.is_none());
-    assert!(
-        elapsed >= crate::harness::config().hold_after_mute,
-        "{elapsed:?}"
-    );
+    assert!(elapsed >= config().hold_after_mute, "{elapsed:?}");
     assert_failed(&mut learner, &leader, "make room there").await;
 }
 
@@ -156,11 +154,11 @@ async fn without_a_spool_every_snapshot_fails() {
 #[tokio::test]
 async fn a_database_without_an_end_is_cut_at_the_limit() {
     let leader = FakeMember::start(7).await;
-    let config = Config {
+    let settings = Config {
         snapshot_bytes_max: 3 << 20,
         ..config()
     };
-    let mut learner = Learner::joined_with(config, &[&leader]).await;
+    let mut learner = Learner::joined_with(settings, &[&leader]).await;
     let mut upload = begin(&learner, &leader, 4, 285).await;
     let chunk = database(1 << 20);
     let mut chunks = 0;
@@ -177,11 +175,11 @@ async fn a_database_without_an_end_is_cut_at_the_limit() {
 #[tokio::test]
 async fn exactly_the_limit_is_no_failure() {
     let leader = FakeMember::start(7).await;
-    let config = Config {
+    let settings = Config {
         snapshot_bytes_max: 2_000_000,
         ..config()
     };
-    let mut learner = Learner::joined_with(config, &[&leader]).await;
+    let mut learner = Learner::joined_with(settings, &[&leader]).await;
     for (length, status) in [(2_000_000, Some(204)), (2_000_001, None)] {
         let mut upload = learner.upload_by(&leader).await;
         assert!(
@@ -201,7 +199,12 @@ async fn exactly_the_limit_is_no_failure() {
 async fn a_sender_that_falls_silent_or_only_keeps_us_busy_is_cut() {
     for is_silent in [true, false] {
         let leader = FakeMember::start(7).await;
-        let mut learner = Learner::joined(&[&leader]).await;
+        let silence = Duration::from_secs(1);
+        let settings = Config {
+            snapshot_silence: silence,
+            ..config()
+        };
+        let mut learner = Learner::joined_with(settings, &[&leader]).await;
         let mut upload = begin(&learner, &leader, 4, 285).await;
         let begun = Instant::now();
         // A byte now and then, so that it is never silent for long.
@@ -213,11 +216,8 @@ async fn a_sender_that_falls_silent_or_only_keeps_us_busy_is_cut() {
         let failed = || learner.transport.stats().snapshots_failed.value() == 1;
         eventually(failed).await;
         let elapsed = begun.elapsed();
-        assert!(
-            elapsed >= config().snapshot_silence - A_WHILE,
-            "{elapsed:?}"
-        );
-        assert!(elapsed < 4 * config().snapshot_silence, "{elapsed:?}");
+        assert!(elapsed >= silence - A_WHILE, "{elapsed:?}");
+        assert!(elapsed < 2 * SOON, "{elapsed:?}");
         assert_failed(&mut learner, &leader, "came within").await;
         assert!(upload.answer().await.is_none());
     }
@@ -283,11 +283,11 @@ fn bad_envelopes(leader: &FakeMember) -> Vec<(&'static str, Vec<u8>)> {
 async fn h13_what_is_no_snapshot_is_refused_slowly() {
     let leader = FakeMember::start(7).await;
     for (what, bytes) in bad_envelopes(&leader) {
-        let config = Config {
+        let settings = Config {
             hold_after_mute: Duration::from_millis(100),
             ..config()
         };
-        let mut learner = Learner::joined_with(config, &[&leader]).await;
+        let mut learner = Learner::joined_with(settings, &[&leader]).await;
         let (answer, elapsed) = post(&learner, &leader, &bytes).await;
         assert_eq!(answer.expect(what).status, 400, "{what}");
         assert!(elapsed >= Duration::from_millis(100), "{what}: {elapsed:?}");
@@ -319,7 +319,7 @@ async fn members_that_cannot_be_read_do_not_stop_a_snapshot() {
 #[tokio::test]
 async fn strangers_are_refused_before_their_body_is_read() {
     let (leader, stranger) = (FakeMember::start(7).await, FakeMember::start(9).await);
-    let learner = Learner::joined(&[&leader]).await;
+    let learner = Learner::joined_with(patient(), &[&leader]).await;
     let bytes = body(&stranger, 4, 285, b"database");
     let (answer, elapsed) = post(&learner, &stranger, &bytes).await;
     let answer = answer.unwrap();
@@ -327,7 +327,7 @@ async fn strangers_are_refused_before_their_body_is_read() {
         (answer.status, answer.body.as_str()),
         (404, "error sender not found\n")
     );
-    assert!(elapsed < A_WHILE, "{elapsed:?}");
+    assert!(elapsed < SOON, "{elapsed:?}");
     let mut headers = raft_headers(leader.id);
     headers[3] = ("X-Etcd-Cluster-ID", "1".into());
     let bytes = body(&leader, 4, 285, b"database");
@@ -364,9 +364,35 @@ async fn h13_more_than_a_few_at_a_time_are_not_even_read() {
     assert!(fifth.chunk(&body(&leader, 4, 285, b"database")).await);
     assert!(fifth.answer().await.is_none());
     let elapsed = begun.elapsed();
-    assert!((400..2000).contains(&elapsed.as_millis()), "{elapsed:?}");
+    assert!((400..8000).contains(&elapsed.as_millis()), "{elapsed:?}");
     let stats = learner.transport.stats();
     assert_eq!(stats.snapshots_begun.value(), 0);
     let mut first: Upload = slow.remove(0);
     assert!(first.is_held(Duration::from_millis(10)).await);
+}
+
+/// A later release may say something in a snapshot that must not be passed over.
+#[tokio::test]
+async fn a_snapshot_with_an_unknown_field_is_told_and_held_until_we_are_muted() {
+    let leader = FakeMember::start(7).await;
+    let mut learner = Learner::joined(&[&leader]).await;
+    let message = snapshot_message(leader.id, 4, 285).encode_to_vec();
+    // Field 20 of the message: the number 1.
+    let message = [&message[..], &[0xa0, 0x01, 0x01]].concat();
+    let length = u64::try_from(message.len()).unwrap().to_be_bytes();
+    let mut upload = learner.upload_by(&leader).await;
+    assert!(
+        upload
+            .chunk(&[&length[..], &message, b"database"].concat())
+            .await
+    );
+    let Inbound::Unknown { from, what } = learner.recv().await else {
+        panic!("something else");
+    };
+    assert_eq!(from, leader.id);
+    assert!(what.contains("unknown field 20"), "{what}");
+    assert!(upload.is_held(2 * config().hold_after_mute).await);
+    learner.transport.set_muted(true);
+    assert!(upload.answer().await.is_none());
+    assert_eq!(learner.transport.stats().snapshots_begun.value(), 0);
 }

@@ -12,4 +12,5 @@
 mod harness;
 
 mod harmless;
+mod registry;
 mod snapshots;

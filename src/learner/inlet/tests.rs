@@ -237,3 +237,35 @@ fn a_message_larger_than_the_limit_still_passes_alone() {
     let mut world = World::new(40, ENTRY_BYTES);
     world.finish(false, 4);
 }
+
+/// The last entry held is not committed as far as we know, and the message is lost that says it is:
+/// the leader, which hears of the entry only once it is durable, must be told of the gap.
+#[test]
+fn a_gap_behind_an_uncommitted_entry_is_told() {
+    let node = Node::new(US, Cut::default(), []).unwrap();
+    let mut inlet = Inlet::new(node, 1 << 20);
+    let now = Instant::now();
+    let mut leader = Leader::new(6);
+    leader.next = 1;
+    let mut first = leader.send().remove(0);
+    first.commit = 3;
+    assert_eq!(first.entries.len(), 4);
+    inlet.handle_message(now, first).unwrap();
+    inlet.handle_durable(now, RaftIndex(3)).unwrap();
+    let far = Message {
+        r#type: kind::APPEND,
+        to: US.0,
+        from: LEADER,
+        term: 1,
+        log_term: 1,
+        index: 6,
+        commit: 6,
+        ..Message::default()
+    };
+    inlet.handle_message(now, far).unwrap();
+    while inlet.node.poll_message().is_some() {}
+    let later = inlet.poll_timeout().unwrap();
+    inlet.handle_timeout(later).unwrap();
+    let answers: Vec<_> = std::iter::from_fn(|| inlet.node.poll_message()).collect();
+    assert!(answers.iter().any(|answer| answer.reject), "{answers:?}");
+}

@@ -1,5 +1,6 @@
 //! Users, roles and what they may do, as the primary's auth store holds and judges them.
 
+mod former;
 mod interval;
 mod order;
 mod permitted;
@@ -10,6 +11,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub(super) use former::FormerRecords;
 pub(super) use permitted::{Access, Refusal, Right};
 pub(super) use requests::{AdminRequest, AuthUpdate, decide};
 pub use state::{AuthChange, AuthState, Login, Password, Permission, Role, User};

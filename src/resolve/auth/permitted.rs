@@ -44,6 +44,8 @@ pub(in crate::resolve) struct Access<'a> {
     pub(in crate::resolve) rules: &'a Rules,
     /// The credentials.
     pub(in crate::resolve) header: &'a Header,
+    /// What the requester's record says about role root, if a member sees another than `auth` has.
+    pub(in crate::resolve) root: Option<bool>,
 }
 
 impl Access<'_> {
@@ -55,11 +57,15 @@ impl Access<'_> {
         if self.header.username.is_empty() {
             return Err(USER_EMPTY);
         }
-        match self.auth.users.get(&self.header.username) {
-            None => Err("user name not found"),
-            Some(user) if user.is_root() => Ok(()),
-            Some(_) => Err(DENIED),
+        let user = self.auth.users.get(&self.header.username);
+        if self.is_root(user) {
+            return Ok(());
         }
+        Err(user.map_or("user name not found", |_| DENIED))
+    }
+
+    fn is_root(&self, user: Option<&User>) -> bool {
+        self.root.unwrap_or_else(|| user.is_some_and(User::is_root))
     }
 
     /// Whether the keys that `key` and `range_end` name may be read or written; the outer error is
@@ -79,13 +85,14 @@ impl Access<'_> {
         if self.header.auth_revision < self.auth.revision {
             return Ok(Err("auth revision is old"));
         }
-        let Some(user) = self.auth.users.get(&self.header.username) else {
-            return Ok(Err(DENIED));
-        };
-        if user.is_root() || self.is_permitted(user, key, range_end, right)? {
+        let user = self.auth.users.get(&self.header.username);
+        if self.is_root(user) {
             return Ok(Ok(()));
         }
-        Ok(Err(DENIED))
+        match user {
+            Some(user) if self.is_permitted(user, key, range_end, right)? => Ok(Ok(())),
+            Some(_) | None => Ok(Err(DENIED)),
+        }
     }
 
     fn is_permitted(

@@ -37,7 +37,7 @@ pub(in crate::resolve) struct AuthUpdate {
     enabled: Option<bool>,
     /// Enabling alone leaves the auth revision as it is.
     keeps_revision: bool,
-    users: BTreeMap<String, Option<User>>,
+    pub(in crate::resolve) users: BTreeMap<String, Option<User>>,
     roles: BTreeMap<String, Option<Role>>,
     /// The same for whoever brings another store in line.
     pub(in crate::resolve) changes: Vec<AuthChange>,

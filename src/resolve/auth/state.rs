@@ -108,7 +108,7 @@ pub struct User {
 }
 
 impl User {
-    pub(super) fn is_root(&self) -> bool {
+    pub(in crate::resolve) fn is_root(&self) -> bool {
         self.roles.iter().any(|role| role == ROOT)
     }
 }

@@ -719,3 +719,80 @@ fn no_password_is_ever_shown() {
         "{shown}"
     );
 }
+
+/// Auth is on in a release whose members may see former records of users, and the last entry is
+/// requested by `u`, who got role root and lost it again.
+fn former_root(version: &str) -> Fixture {
+    let mut f = Fixture::secured(version);
+    f.login("root");
+    f.auth_changes(grant_role("u", "root"));
+    f.auth_changes(revoke_role("u", "root"));
+    f.login("u");
+    f
+}
+
+const SEEN: &str = "the requester lost role root, which etcd 3.5 may not notice at once";
+
+#[test]
+fn a_deleted_admin_may_still_be_seen() {
+    for version in ["3.4.23", "3.5.2", "3.5.3", "3.5.33", "3.6.0", "3.7.1"] {
+        let mut f = Fixture::secured(version);
+        f.login("root");
+        f.auth_changes(grant_role("u", "root"));
+        f.auth_changes(delete_user("u"));
+        f.login("u");
+        if version.starts_with("3.5.3") {
+            assert_eq!(f.halts(add_role("x")), Problem::MembersDisagree(SEEN));
+            assert_eq!(
+                f.halts(Op::Put(put("x", ""))),
+                Problem::MembersDisagree(SEEN)
+            );
+        } else {
+            f.nothing(add_role("x"), "user name not found");
+            f.denied(Op::Put(put("x", "")));
+        }
+        // Whoever has no role root anyway is not looked up for it.
+        f.header.auth_revision -= 1;
+        f.nothing(Op::Put(put("x", "")), "auth revision is old");
+    }
+}
+
+#[test]
+fn a_former_record_needs_others_written_around_the_change() {
+    let mut f = former_root("3.5.33");
+    f.denied(add_role("x"));
+    f.login("root");
+    // b comes before u, and is written after it.
+    f.auth_changes(add_user("b", ""));
+    f.login("u");
+    assert_eq!(f.halts(add_role("x")), Problem::MembersDisagree(SEEN));
+    // What u may do by other roles does not depend on the record.
+    f.changes(Op::Put(put("k1", "")));
+
+    // Two batches without a user, and nothing is left.
+    for _ in 0..19_999 {
+        f.changes(Op::Put(put("k1", "")));
+    }
+    f.denied(add_role("x"));
+}
+
+#[test]
+fn a_new_admin_may_not_be_seen_yet() {
+    let mut f = Fixture::secured("3.5.33");
+    f.login("root");
+    for op in [
+        add_user("a", ""),
+        grant_role("u", "root"),
+        change_password("a", "", ""),
+    ] {
+        f.auth_changes(op);
+    }
+    f.login("u");
+    let resolved = f.done(add_role("x"));
+    assert_eq!(resolved.outcome, Outcome::Effect);
+    let cause = resolved.disagreement.map(|disagreement| disagreement.cause);
+    assert_eq!(cause, Some(Cause::FormerRecord));
+    // Another release starts its members anew.
+    f.state.set_rules(rules_of("3.5.32"));
+    assert_eq!(f.done(add_role("y")).disagreement, None);
+}

@@ -34,13 +34,20 @@ pub enum Event {
     Found(Vec<(LeaseId, Vec<Bytes>)>),
 }
 
+/// Where an answer goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
 /// What the keeper is told.
 pub(super) enum Command {
-    Hold(Vec<LeaseId>, oneshot::Sender<Result<(), Failure>>),
+    Hold(Vec<LeaseId>, Answer<()>),
     Release(Vec<LeaseId>),
     Pass(Vec<LeaseId>),
     Compact(i64),
-    Missing(oneshot::Sender<Result<Vec<LeaseId>, Failure>>),
+    Inspect(
+        LeaseId,
+        oneshot::Sender<Result<Option<Vec<Bytes>>, Failure>>,
+    ),
+    Missing(Answer<Vec<LeaseId>>),
 }
 
 impl Handle {
@@ -89,6 +96,14 @@ impl Handle {
         self.ask(Command::Missing).await
     }
 
+    /// The keys that are attached to a lease on the standby, ascending; none if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the standby does not say.
+    pub async fn inspect(&self, id: LeaseId) -> Result<Option<Vec<Bytes>>, Error> {
+        self.ask(|answer| Command::Inspect(id, answer)).await
+    }
+
     /// Waits for what the keeper finds out.
     ///
     /// # Errors
@@ -119,10 +134,7 @@ impl Handle {
         self.commands.send(command).await.map_err(|_| Error::Ended)
     }
 
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
-    ) -> Result<T, Error> {
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
         self.tell(command(sender)).await?;
         match answer.await {

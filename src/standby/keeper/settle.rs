@@ -185,6 +185,23 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
     fn settle_inspection(&mut self, inspected: Vec<Inspected>) -> Option<Failure> {
         let (mut last, mut found) = (None, Vec::new());
         for (id, result) in inspected {
+            if self
+                .inspecting
+                .as_ref()
+                .is_some_and(|(asked, _)| *asked == id)
+            {
+                match &result {
+                    Err(failure) if is_worth_another_try(failure) => {
+                        last = Some(failure.clone());
+                        continue;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+                if let Some((_, asking)) = self.inspecting.take() {
+                    let _nobody_waits = asking.send(result);
+                }
+                continue;
+            }
             match result {
                 Ok(Some(keys)) => found.push((id, keys)),
                 // That is for the census to say.
