@@ -139,7 +139,7 @@ impl Rules {
         };
         let all = Some(0);
         Ok(Self {
-            nested_ops_checked: since(Some(42), Some(28), Some(11), all),
+            nested_ops_checked: since(Some(42), Some(28), Some(9), all),
             txn_puts_checked_fully: since(Some(44), Some(30), Some(11), all),
             admin_skips_lease_keys: since(Some(27), Some(10), all, all),
             permission_ranges_validated: since(Some(25), Some(8), all, all),
@@ -219,7 +219,9 @@ mod tests {
             ("3.5.32", "abcdef ijkl no q"),
             ("3.5.33", "abcdef hijkl no q"),
             ("3.6.0", "cdefg i kl no"),
-            ("3.6.10", "cdefg i kl no"),
+            ("3.6.8", "cdefg i kl no"),
+            ("3.6.9", "acdefg i kl no"),
+            ("3.6.10", "acdefg i kl no"),
             ("3.6.11", "abcdefg i kl no"),
             ("3.6.13", "abcdefg i kl no"),
             ("3.6.14", "abcdefgh i kl no"),

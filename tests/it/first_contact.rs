@@ -1,7 +1,7 @@
 //! Whether a process may write to a standby: what the checkpoints in it say of scopes.
 
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::reserved;
 use etcd_syncer::scope::{Prefixes, Rewrite, Scope, parse};
 use etcd_syncer::standby::{Claim, Contact, ContactError, Guard, first_contact};
@@ -34,6 +34,7 @@ fn checkpoint(scope: Prefixes) -> Vec<u8> {
         writer: 7,
         batch: 1,
         ledger: Place::empty([0; 32]),
+        ending_lease: LeaseId(0),
         scope,
     };
     checkpoint.encode()

@@ -1,4 +1,5 @@
-//! Every history of up to four ops out of a small alphabet over two keys and two leases.
+//! Every history of up to four ops over two keys and two leases: each put, delete, grant, revoke and
+//! compaction, and one Txn for each way in which requests of a Txn can meet.
 
 use super::harness::{Step, Trio};
 use super::*;
@@ -12,12 +13,25 @@ fn alphabet() -> Vec<Op> {
     let always = |ops| Op::Txn(txn(vec![], ops, vec![]));
     let a_exists = || vec![compare(1, 0, "a", TargetUnion::Version(0))];
     vec![
+        // every put, with each lease or none, and keeping what there is
         Op::Put(put("a", "1")),
         Op::Put(put_leased("a", "2", 1)),
+        Op::Put(put_leased("a", "2", 2)),
+        Op::Put(put("b", "1")),
+        Op::Put(put_leased("b", "1", 1)),
         Op::Put(put_leased("b", "1", 2)),
         Op::Put(put_lease_kept("a", "1")),
+        Op::Put(put_lease_kept("b", "2")),
+        Op::Put(put_value_kept("a", 0)),
         Op::Put(put_value_kept("b", 1)),
+        Op::Put(PutRequest {
+            ignore_lease: true,
+            ..put_value_kept("b", 0)
+        }),
+        // every delete
         Op::DeleteRange(delete("a", "")),
+        Op::DeleteRange(delete("b", "")),
+        Op::DeleteRange(delete("a", "b")),
         Op::DeleteRange(delete("a", ALL)),
         grant(1, 1),
         grant(2, 60),
@@ -55,6 +69,18 @@ fn alphabet() -> Vec<Op> {
             vec![op(put("a", "9"))],
             vec![op(delete("b", "")), op(range_at(3))],
         )),
+        // numbers of one key, and of all keys
+        run(txn(
+            vec![
+                compare(0, 4, "a", TargetUnion::Lease(1)),
+                Compare {
+                    range_end: ALL.into(),
+                    ..compare(2, 2, "a", TargetUnion::ModRevision(4))
+                },
+            ],
+            vec![op(put_leased("b", "", 1)), op(put_lease_kept("a", "2"))],
+            vec![op(put_value_kept("b", 2))],
+        )),
     ]
 }
 
@@ -63,7 +89,7 @@ fn every_short_history_equals_the_model() {
     let alphabet = alphabet();
     let mut nodes = 0;
     extend(&Trio::new(3), &alphabet, 4, &mut nodes);
-    assert!(nodes > 60_000, "only {nodes} histories");
+    assert!(nodes > 500_000, "only {nodes} histories");
 }
 
 fn extend(trio: &Trio, alphabet: &[Op], left: usize, nodes: &mut usize) {

@@ -8,7 +8,7 @@ use super::model::Crash;
 use super::random::{Spans, any_op, span};
 use super::*;
 
-const RELEASES: [Release; 16] = [
+const RELEASES: [Release; 17] = [
     (4, 0),
     (4, 25),
     (4, 27),
@@ -21,6 +21,7 @@ const RELEASES: [Release; 16] = [
     (5, 30),
     (5, 33),
     (6, 0),
+    (6, 9),
     (6, 11),
     (6, 14),
     (7, 0),

@@ -185,7 +185,7 @@ impl Full {
         let deep = match release.0 {
             4 => release.1 >= 42,
             5 => release.1 >= 28,
-            6 => release.1 >= 11,
+            6 => release.1 >= 9,
             _ => true,
         };
         let full = match release.0 {
