@@ -3,22 +3,27 @@
 //! [`Typed`] is what was written, [`Config`] what was checked. Nothing behind `Config` checks
 //! again. The keys of the file are the flags' names, as in etcd's own configuration file.
 
+mod error;
 mod login;
 mod values;
+
+pub use error::Error;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::pipeline::HistoryPolicy;
 use crate::plan::CompactionPolicy;
+use crate::scope::Scope;
 use crate::secret::{Credentials, Secret};
 use values::{
     choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
-    socket_address, stream, whole_seconds,
+    scope, socket_address, stream, whole_seconds,
 };
 
 /// Options of `run`, as written by somebody. All are optional here: what one source leaves out
@@ -91,6 +96,40 @@ pub struct Typed {
     /// Name of this replication; part of the checkpoint's key in the standby. [default: default]
     #[arg(long, env = "ETCD_SYNCER_STREAM", value_name = "NAME")]
     pub stream: Option<String>,
+
+    /// Replicate keys that begin with P only; may be given several times, or separated by commas.
+    /// In P, \xHH is any byte, so \x2c a comma. What a stream replicates cannot be changed later.
+    /// [default: every key]
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_INCLUDE_PREFIX",
+        value_delimiter = ',',
+        value_name = "P"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub include_prefix: Vec<String>,
+
+    /// Do not replicate keys that begin with P, whatever is included; may be given several times.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_EXCLUDE_PREFIX",
+        value_delimiter = ',',
+        value_name = "P"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub exclude_prefix: Vec<String>,
+
+    /// Name keys that begin with FROM so that they begin with TO in the standby; may be given
+    /// several times, and the longest FROM counts. An empty FROM is every key. Permissions of roles
+    /// are not rewritten.
+    #[arg(
+        long,
+        env = "ETCD_SYNCER_REWRITE_PREFIX",
+        value_delimiter = ',',
+        value_name = "FROM=TO"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub rewrite_prefix: Vec<String>,
 
     /// Folder of this process; it is locked, so that one process uses it at a time.
     /// [default: STREAM.etcd-syncer]
@@ -173,6 +212,8 @@ pub struct Config {
     pub primary_login: Option<Credentials>,
     /// Name of the stream.
     pub stream: String,
+    /// Which keys are replicated, and under which names.
+    pub scope: Arc<Scope>,
     /// Folder of this process.
     pub data_dir: PathBuf,
     /// Where to serve status and metrics.
@@ -249,48 +290,6 @@ pub fn default_status_address() -> &'static str {
     DEFAULTS.listen_status
 }
 
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An option that has no default was not given.
-    #[error("--{0} is missing: give it as a flag, as {1} in the environment, or in --config")]
-    Missing(&'static str, String),
-    /// An option has a value that cannot be used.
-    #[error("--{option} {value:?}: {why}")]
-    Value {
-        /// The option.
-        option: &'static str,
-        /// What was written.
-        value: String,
-        /// What is wrong with it, and what would be right.
-        why: String,
-    },
-    /// The file cannot be read.
-    #[error("read the configuration {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A password cannot be used.
-    #[error("the password in {place}: {why}")]
-    Password {
-        /// The file or the variable.
-        place: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The file is not what it should be.
-    #[error("read the configuration {}: {why}", path.display())]
-    Parse {
-        /// Which.
-        path: PathBuf,
-        /// Where and what.
-        why: String,
-    },
-}
-
 impl Typed {
     /// Reads a file.
     ///
@@ -339,6 +338,9 @@ impl Typed {
                 primary: this.passwords.primary.or(other.passwords.primary),
             },
             stream: this.stream.or(other.stream),
+            include_prefix: list(this.include_prefix, other.include_prefix),
+            exclude_prefix: list(this.exclude_prefix, other.exclude_prefix),
+            rewrite_prefix: list(this.rewrite_prefix, other.rewrite_prefix),
             data_dir: this.data_dir.or(other.data_dir),
             listen_status: this.listen_status.or(other.listen_status),
             log_format: this.log_format.or(other.log_format),
@@ -353,7 +355,8 @@ impl Typed {
         }
     }
 
-    /// A variable that is set to nothing is as good as not set.
+    /// A variable that is set to nothing is as good as not set. Only of prefixes it is not: an
+    /// empty one may be what is left of another variable, and is refused later.
     fn without_empty(self) -> Self {
         let text = |given: Option<String>| given.filter(|text| !text.trim().is_empty());
         let list = |mut given: Vec<String>| {
@@ -390,6 +393,7 @@ impl Typed {
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
         let logins = login::Logins::of(&self)?;
+        let scope = scope(&self)?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -415,6 +419,7 @@ impl Typed {
                 .data_dir
                 .unwrap_or_else(|| format!("{stream}.etcd-syncer").into()),
             stream,
+            scope,
             listen_status: socket_address("listen-status", &status)?,
             log_format: choice(
                 "log-format",

@@ -17,9 +17,9 @@ pub enum Exit {
     NotALearner,
     /// Primary and standby are one cluster.
     SameCluster,
-    /// The standby holds keys and no checkpoint.
+    /// The standby holds keys in scope and no checkpoint, or they belong to another stream.
     StandbyNotEmpty,
-    /// The checkpoint belongs to another primary or member, or cannot be read.
+    /// The checkpoint belongs to another primary, member or scope, or cannot be read.
     ForeignCheckpoint,
     /// The checkpoint is sound, and this version cannot go on from it.
     CannotResume,

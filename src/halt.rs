@@ -45,7 +45,10 @@ impl Halt {
             apply::End::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
             apply::End::Standby(standby::Error::Refused(_)) => Exit::StandbyRefuses,
             apply::End::Pipeline(
-                pipeline::Error::Decode(_) | pipeline::Error::Resolve(_) | pipeline::Error::Plan(_),
+                pipeline::Error::Decode(_)
+                | pipeline::Error::Resolve(_)
+                | pipeline::Error::Plan(_)
+                | pipeline::Error::OutOfScope { .. },
             )
             | apply::End::Version(_)
             | apply::End::KeysLost { .. }

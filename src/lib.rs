@@ -39,7 +39,8 @@
 //!    ([`resolve`]).
 //! 6. What is not understood stops the stream. It is never skipped.
 //! 7. What is received and not durable is bounded in bytes ([`learner::Inlet`]).
-//! 8. Our keys in the standby are apart ([`reserved`]).
+//! 8. Our keys in the standby are apart ([`reserved`]), and so are keys that are not in the
+//!    stream's [`scope`]: neither is written, deleted or compared.
 //! 9. Values, passwords and hashes are never shown: the types that hold them do not print them.
 //!
 //! Deliberately absent: a vote, a campaign, a proposal, a tick of raft's clock, a cache of values,
@@ -82,6 +83,7 @@ pub mod range_set;
 pub mod reserved;
 pub mod resolve;
 pub mod resync;
+pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod snapshot;

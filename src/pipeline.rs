@@ -3,19 +3,22 @@
 //! An entry goes this way: [`entry::decode`] makes a typed operation of its bytes,
 //! [`PrimaryState::resolve`] works out what that did to the primary, and the [`Planner`] collects
 //! effects into batches. The state runs ahead of the standby by exactly what is queued here and
-//! what the caller is writing.
+//! what the caller is writing. It knows every key of the primary; a batch changes those in scope,
+//! under the names that they have on the standby.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::entry::{self, Entry};
 use crate::ids::{RaftIndex, Revision};
 use crate::learner::Handout;
-use crate::plan::{Batch, History, Limits, Planner, TooLarge, Unit};
+use crate::plan::{Batch, History, Limits, Planner, TooLarge, Unit, on_standby};
 use crate::resolve::{
-    self, Disagreement, Outcome, PrimaryState, Resolution, Resolved, Rules, Small, Values,
+    self, Disagreement, Outcome, PrimaryState, Resolution, Resolved, Rules, ShownKey, Small, Values,
 };
+use crate::scope::Scope;
 
 /// Why the stream cannot go on. Each names the entry.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -29,6 +32,20 @@ pub enum Error {
     /// The entry does not fit into the standby.
     #[error("plan a batch: {0}")]
     Plan(#[from] TooLarge),
+    /// The entry's effect depends on a value that the standby does not hold.
+    #[error(
+        "resolve entry {index} ({kind}): it compares by order the value of {key}, which is not in the \
+         stream's scope, so its value is not known here; begin again with another --stream and a scope \
+         that has the key in it, or install a snapshot taken after the entry"
+    )]
+    OutOfScope {
+        /// The entry.
+        index: RaftIndex,
+        /// Name of its kind.
+        kind: &'static str,
+        /// The key, as the primary names it.
+        key: ShownKey,
+    },
 }
 
 /// When to leave out states that a key had between.
@@ -48,7 +65,7 @@ pub enum Polled {
     /// Write this batch.
     Batch(Box<Batch>),
     /// Read these keys from the standby, which now holds everything before the entry that asks for
-    /// them, and call [`Pipeline::provide`].
+    /// them, and call [`Pipeline::provide`]. The names are those on the standby.
     Read(Vec<Bytes>),
     /// Wait for entries.
     Idle,
@@ -71,6 +88,7 @@ const CLOSE_BEHIND_ENTRIES: usize = 2_000;
 pub struct Pipeline {
     queue: VecDeque<Handout>,
     state: PrimaryState,
+    scope: Arc<Scope>,
     planner: Planner,
     policy: HistoryPolicy,
     /// Resolved, and not in a batch because the batch before it had to go first.
@@ -89,18 +107,25 @@ pub struct Pipeline {
 struct Asking {
     entry: Entry,
     handout: Handout,
+    /// As the standby names them.
     wanted: Vec<Bytes>,
     values: Values,
 }
 
 impl Pipeline {
-    /// A pipeline that goes on from `state`.
+    /// A pipeline that goes on from `state`, to a standby that holds what is in `scope`.
     #[must_use]
-    pub fn new(state: PrimaryState, limits: Limits, policy: HistoryPolicy) -> Self {
+    pub fn new(
+        state: PrimaryState,
+        scope: Arc<Scope>,
+        limits: Limits,
+        policy: HistoryPolicy,
+    ) -> Self {
         Self {
             small: state.small(),
             queue: VecDeque::new(),
             state,
+            scope,
             planner: Planner::new(limits),
             policy,
             held: None,
@@ -147,7 +172,14 @@ impl Pipeline {
         self.queue.len()
     }
 
-    /// True if the state is ahead of all batches that were handed out, as far as `key` goes.
+    /// Which keys go to the standby, and under which names.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// True if the state is ahead of all batches that were handed out, as far as `key` goes, which
+    /// is named as on the standby.
     #[must_use]
     pub fn is_ahead_at(&self, key: &[u8]) -> bool {
         let held = self.held.as_ref();
@@ -197,7 +229,8 @@ impl Pipeline {
     /// Values that were asked for; None for a key that the standby does not hold.
     ///
     /// # Errors
-    /// [`Error::Resolve`] if they are not what the primary holds.
+    /// [`Error::Resolve`] if they are not what the primary holds; [`Error::OutOfScope`] if they
+    /// were not enough, and the standby does not have the others.
     pub fn provide(
         &mut self,
         values: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
@@ -205,17 +238,42 @@ impl Pipeline {
         let Some(mut asking) = self.asking.take() else {
             return Ok(());
         };
-        for (key, value) in values {
-            asking.values.insert(key, value);
+        for (name, value) in values {
+            if let Some(key) = self.scope.to_primary(&name) {
+                asking.values.insert(key, value);
+            }
         }
         match self.state.resolve_with(&asking.entry, &asking.values)? {
             Resolution::Done(resolved) => self.hold(resolved, asking.handout),
             Resolution::NeedsValues(wanted) => {
-                asking.wanted = wanted;
-                self.asking = Some(asking);
+                let names = self.names(&asking.entry, &wanted, &asking.values);
+                // Without them the entry stays where it is, and so does what comes behind it.
+                let asking = self.asking.insert(asking);
+                asking.wanted = names?;
             }
         }
         Ok(())
+    }
+
+    /// The names of those keys whose values are not known yet and the standby has. They may be
+    /// enough without the others: one compare that does not hold decides for all.
+    fn names(&self, entry: &Entry, wanted: &[Bytes], known: &Values) -> Result<Vec<Bytes>, Error> {
+        let unknown = wanted.iter().filter(|key| !known.knows(key));
+        let (mut names, mut others) = (Vec::new(), Vec::new());
+        for key in unknown {
+            match self.scope.to_standby(key) {
+                Some(name) => names.push(name),
+                None => others.push(key.clone()),
+            }
+        }
+        if !names.is_empty() {
+            return Ok(names);
+        }
+        Err(Error::OutOfScope {
+            index: entry.index,
+            kind: entry.op.kind(),
+            key: ShownKey(others.into_iter().next().unwrap_or_default()),
+        })
     }
 
     /// The standby refused the size of a batch: takes it back in two halves, or returns false if it
@@ -259,17 +317,21 @@ impl Pipeline {
             };
             let entry = entry::decode(&handout.entry)?;
             let resolution = self.state.resolve(&entry)?;
+            let values = Values::default();
+            let names = match &resolution {
+                Resolution::Done(_) => Vec::new(),
+                Resolution::NeedsValues(wanted) => self.names(&entry, wanted, &values)?,
+            };
             let Some(handout) = self.queue.pop_front() else {
                 return Ok(());
             };
             match resolution {
                 Resolution::Done(resolved) => self.hold(resolved, handout),
-                Resolution::NeedsValues(wanted) => {
-                    let values = Values::default();
+                Resolution::NeedsValues(_) => {
                     self.asking = Some(Asking {
                         entry,
                         handout,
-                        wanted,
+                        wanted: names,
                         values,
                     });
                 }
@@ -299,7 +361,7 @@ impl Pipeline {
             revision: resolved.revision,
             compact_revision: resolved.compact_revision,
             members: handout.members,
-            changes: resolved.changes,
+            changes: on_standby(resolved.changes, &self.scope),
             lease: resolved.lease,
             auth: resolved.auth,
             delta,

@@ -114,6 +114,23 @@ impl KeyRange {
         starts_before_end(self, other) && starts_before_end(other, self)
     }
 
+    /// The keys that are in both; None if there is none.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let end = match (&self.end, &other.end) {
+            (Some(a), Some(b)) => Some(a.min(b).clone()),
+            (Some(end), None) | (None, Some(end)) => Some(end.clone()),
+            (None, None) => None,
+        };
+        Some(Self {
+            start: (&self.start).max(&other.start).clone(),
+            end,
+        })
+    }
+
     /// The parts of this range that are not in `hole`: none, one or two, ascending.
     #[must_use]
     pub fn without(&self, hole: &Self) -> Vec<Self> {
@@ -232,6 +249,17 @@ mod tests {
         assert_eq!(range("a", "d").without(&range("a", "b")), [range("b", "d")]);
         assert_eq!(range("a", "d").without(&all), []);
         assert_eq!(range("b", "d").without(&range("a", "c")), [range("c", "d")]);
+    }
+
+    #[test]
+    fn what_two_ranges_share_is_a_range() {
+        let from = KeyRange::from("b".into());
+        assert_eq!(range("a", "c").intersection(&from), Some(range("b", "c")));
+        assert_eq!(from.intersection(&range("a", "c")), Some(range("b", "c")));
+        assert_eq!(from.intersection(&KeyRange::from("a".into())), Some(from));
+        let (wide, narrow) = (range("a", "d"), range("b", "c"));
+        assert_eq!(wide.intersection(&narrow), Some(narrow.clone()));
+        assert_eq!(range("a", "b").intersection(&narrow), None);
     }
 
     #[test]

@@ -16,6 +16,20 @@ pub fn range() -> KeyRange {
     KeyRange::prefix(&Bytes::from_static(PREFIX.as_bytes()))
 }
 
+/// Everything of a stream begins with this.
+#[must_use]
+pub fn stream_prefix(stream: &str) -> String {
+    format!("{PREFIX}{stream}/")
+}
+
+/// The name of the stream that a reserved key belongs to, if it belongs to one.
+#[must_use]
+pub fn stream_of(key: &[u8]) -> Option<&str> {
+    let rest = key.strip_prefix(PREFIX.as_bytes())?;
+    let end = rest.iter().position(|byte| *byte == b'/')?;
+    std::str::from_utf8(rest.get(..end)?).ok()
+}
+
 /// The key of a stream's checkpoint.
 #[must_use]
 pub fn checkpoint_key(stream: &str) -> Bytes {

@@ -1,6 +1,6 @@
 //! Installs the snapshots that leaders send, while the leader waits.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::App;
 use super::resume::Base;
@@ -13,11 +13,9 @@ use crate::install::{self, Install, Target, content_of};
 use crate::learner;
 use crate::ledger::Ledger;
 use crate::peer::{Inbound, Inbox, Received};
-use crate::plan::{Nested, Write};
-use crate::range::KeyRange;
-use crate::reserved;
+use crate::plan::{Write, list_max, nest};
 use crate::resolve::{Position, PrimaryState, Settings};
-use crate::standby;
+use crate::standby::{self, Failure};
 use crate::status::Phase;
 
 /// What came from the primary that ends an installation, or goes on after it.
@@ -80,9 +78,10 @@ impl App {
         }
     }
 
-    /// Empties the standby, to take the primary's log from its first entry.
+    /// Empties the standby of what is in scope, to take the primary's log from its first entry.
     pub(super) async fn begin_anew(
         &self,
+        session: &Session,
         mut base: Base,
         inbox: Inbox,
     ) -> Result<Result<Next, Exit>, Fatal> {
@@ -104,9 +103,13 @@ impl App {
         checkpoint.voters.clear();
         checkpoint.learners.clear();
         checkpoint.batch += 1;
-        let everything = KeyRange::from(Bytes::from_static(&[0]));
-        let others = everything.without(&reserved::range()).into_iter();
-        let deletes = others.map(Write::Delete).map(Nested::Op).collect();
+        let ranges = self.config.scope.standby_ranges().iter();
+        let deletes = ranges.cloned().map(Write::Delete).collect();
+        let Some(deletes) = nest(deletes, list_max(session.txn_ops_max)) else {
+            let why = "the scope has too many ranges for one transaction: raise --max-txn-ops";
+            let failure = Failure::TooManyOps(why.to_owned());
+            return Err(Fatal::new(Exit::StandbyRefuses, failure));
+        };
         let written = base.writer.write(deletes, &base.checkpoint);
         let Some(written) = self.unless_stopped(written).await else {
             return Ok(Err(Exit::Ok));
@@ -161,7 +164,8 @@ impl App {
         );
         let before = if is_by_content {
             base.checkpoint.phase = by_content;
-            let reading = content_of(base.writer.standby(), settings.clone());
+            let scope = &self.config.scope;
+            let reading = content_of(base.writer.standby(), scope, settings.clone());
             reading.await.map_err(of_error)?
         } else {
             base.state.clone()
@@ -173,6 +177,7 @@ impl App {
             ledger: &mut base.ledger,
             keeper: &mut base.keeper,
             settings,
+            scope: Arc::clone(&self.config.scope),
             txn_ops_max: session.txn_ops_max,
             bytes_max: self.config.batch_bytes_max,
             progress: self.board.install.clone(),

@@ -1,6 +1,7 @@
 //! Meets the other two: finds this process in the primary, and asks the standby whether it may be
 //! written. Waits for whatever waiting can bring.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
@@ -9,9 +10,9 @@ use crate::exit::{Exit, Fatal};
 use crate::ids::ClusterId;
 use crate::peer::join::{self, Found, Lookup};
 use crate::peer::{self, members};
-use crate::standby::{Contact, ContactError, Etcd, Options, Standby, first_contact};
+use crate::primary;
+use crate::standby::{Claim, Contact, ContactError, Etcd, Options, Standby, first_contact};
 use crate::status::Phase;
-use crate::{primary, reserved};
 
 /// How long a member may take to answer a question about the membership.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,19 +80,23 @@ impl App {
             request_timeout: self.config.standby_timeout,
         })
         .log_in_as(self.config.standby_login.clone())
+        .for_scope(Arc::clone(&self.config.scope))
     }
 
     /// Waits until the standby answers; none if told to stop.
     pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
         let mut standby = self.standby();
-        let key = reserved::checkpoint_key(&self.config.stream);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         self.board
             .phase
             .send_replace(Phase::Contacting("asking the standby".to_owned()));
         loop {
-            let primary = found.identity.cluster;
-            let asked = first_contact(&mut standby, &self.config.stream, &key, primary);
+            let claim = Claim {
+                stream: &self.config.stream,
+                primary: found.identity.cluster,
+                scope: &self.config.scope,
+            };
+            let asked = first_contact(&mut standby, &claim);
             let Some(answer) = self.unless_stopped(asked).await else {
                 return Ok(None);
             };
@@ -167,9 +172,13 @@ fn contact_exit(error: &ContactError) -> Option<Exit> {
         ContactError::Unreachable(_) => None,
         ContactError::Refused(_) => Some(Exit::StandbyRefuses),
         ContactError::SameCluster(_) => Some(Exit::SameCluster),
-        ContactError::NotEmpty { .. } => Some(Exit::StandbyNotEmpty),
-        ContactError::OtherPrimary { .. } | ContactError::Unreadable { .. } => {
-            Some(Exit::ForeignCheckpoint)
+        ContactError::NotEmpty { .. } | ContactError::OtherStream { .. } => {
+            Some(Exit::StandbyNotEmpty)
         }
+        ContactError::TooManyRanges { .. } => Some(Exit::StandbyRefuses),
+        ContactError::OtherPrimary { .. }
+        | ContactError::OtherScope { .. }
+        | ContactError::UnreadableScope { .. }
+        | ContactError::Unreadable { .. } => Some(Exit::ForeignCheckpoint),
     }
 }

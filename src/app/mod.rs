@@ -69,6 +69,7 @@ pub async fn run(
         status = %config.listen_status,
         peer = %config.listen_peer,
         stream = %config.stream,
+        scope = %config.scope.prefixes(),
         "listening"
     );
     let options = peer::Config {

@@ -121,6 +121,7 @@ impl App {
             batch: 0,
             ledger: Place::empty(*digest_key.random()),
             ending_lease: LeaseId(0),
+            scope: self.config.scope.prefixes().clone(),
         };
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.

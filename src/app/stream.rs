@@ -1,6 +1,8 @@
 //! Runs a stream: starts its two tasks, ends them in the right order, and begins anew behind each
 //! snapshot that is installed.
 
+use std::sync::Arc;
+
 use raft::eraftpb::ConfState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -72,7 +74,7 @@ impl App {
                 Ended::Snapshot(parts) => *parts,
                 Ended::Beginning(parts) => {
                     let (base, inbox) = *parts;
-                    match Box::pin(self.begin_anew(base, inbox)).await? {
+                    match Box::pin(self.begin_anew(&session, base, inbox)).await? {
                         Ok(begun) => next = begun,
                         Err(exit) => return Ok(exit),
                     }
@@ -113,7 +115,12 @@ impl App {
             keeper: base.keeper,
         };
         let apply = Apply::new(
-            Pipeline::new(base.state, limits, self.config.history),
+            Pipeline::new(
+                base.state,
+                Arc::clone(&self.config.scope),
+                limits,
+                self.config.history,
+            ),
             (base.writer, base.reconciler),
             (base.checkpoint, base.ledger),
             session.txn_ops_max,

@@ -12,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Apply, End, own_put};
 use crate::ids::LeaseId;
 use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
-use crate::range::KeyRange;
-use crate::reserved;
 use crate::resolve::{LeaseChange, Put, Value};
 use crate::standby::keeper;
 use crate::standby::{self, Auth, Failure, Standby};
@@ -151,12 +149,10 @@ impl<S: Standby + Auth> Apply<S> {
             }
             Err(error @ keeper::Error::Ended) => return Err(error.into()),
         };
-        let ours = reserved::range();
         let deletes = batch.units().iter().flat_map(|unit| &unit.changes.deletes);
-        let missing = deletes.map(KeyRange::start).filter(|key| {
-            let is_there = found.binary_search(key).is_ok();
-            !is_there && !ours.contains(key)
-        });
+        let missing = deletes
+            .map(|range| range.start())
+            .filter(|key| found.binary_search(key).is_err());
         let puts: Vec<_> = missing.map(|key| (key.clone(), id)).collect();
         self.attach(id, puts, stop).await
     }
@@ -280,10 +276,10 @@ impl<S: Standby + Auth> Apply<S> {
             .into_iter()
             .filter(|key| found.binary_search(key).is_err());
         let mut puts: Vec<(Bytes, LeaseId)> = missing.map(|key| (key, id)).collect();
-        let state = self.pipeline.state();
+        let (state, scope) = (self.pipeline.state(), self.pipeline.scope());
         for key in found {
             // Keys that the primary does not have are not ours to change.
-            if let Some(meta) = state.key(key)
+            if let Some(meta) = scope.to_primary(key).and_then(|key| state.key(&key))
                 && meta.lease != id
                 && !self.pipeline.is_ahead_at(key)
             {
@@ -294,17 +290,19 @@ impl<S: Standby + Auth> Apply<S> {
         puts
     }
 
-    /// The keys that the standby should hold attached to a lease, those left out that are yet to be
-    /// written; none if the lease does not exist.
+    /// The keys that the standby should hold attached to a lease, under their names there, those
+    /// left out that are yet to be written; none if the lease does not exist.
     fn attached(&self, id: LeaseId, next: Option<&Batch>) -> Option<Vec<Bytes>> {
         let lease = self.pipeline.state().lease(id)?;
-        let ours = reserved::range();
-        let keys = lease.keys().filter(|key| {
-            let is_ahead =
-                self.pipeline.is_ahead_at(key) || next.is_some_and(|batch| batch.touches_key(key));
-            !is_ahead && !ours.contains(key)
+        let scope = self.pipeline.scope();
+        let names = lease
+            .keys()
+            .filter_map(|key| scope.to_standby(&Bytes::copy_from_slice(key)));
+        let names = names.filter(|name| {
+            let is_next = next.is_some_and(|batch| batch.touches_key(name));
+            !is_next && !self.pipeline.is_ahead_at(name)
         });
-        Some(keys.map(Bytes::copy_from_slice).collect())
+        Some(names.collect())
     }
 
     /// Attaches keys to leases, with the values that the standby holds.

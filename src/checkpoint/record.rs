@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::Place;
 use crate::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use crate::pb::checkpointpb;
+use crate::scope::{Prefixes, Rewrite};
 
 /// The layout this version writes, and the only one it reads.
 const FORMAT: u32 = 2;
@@ -41,6 +42,8 @@ pub struct Checkpoint {
     /// transaction takes, so the standby revokes it whole: it and its keys may be gone already,
     /// and but for that the standby is at the index.
     pub ending_lease: LeaseId,
+    /// Which keys are replicated, and under which names.
+    pub scope: Prefixes,
 }
 
 /// What a stream is doing with its standby.
@@ -124,6 +127,7 @@ impl Checkpoint {
             target_index: target.0.0,
             target_term: target.1.0,
             ending_lease: self.ending_lease.0,
+            scope: encode_scope(&self.scope),
         }
         .encode_to_vec()
     }
@@ -168,7 +172,36 @@ impl Checkpoint {
             batch: record.batch,
             ledger,
             ending_lease: LeaseId(record.ending_lease),
+            scope: record.scope.map(decode_scope).unwrap_or_default(),
         })
+    }
+}
+
+fn encode_scope(scope: &Prefixes) -> Option<checkpointpb::Scope> {
+    let Prefixes {
+        include,
+        exclude,
+        rewrite,
+    } = scope;
+    let rewrite = rewrite.iter().map(|Rewrite { from, to }| {
+        let (from, to) = (from.clone(), to.clone());
+        checkpointpb::Rewrite { from, to }
+    });
+    (*scope != Prefixes::default()).then(|| checkpointpb::Scope {
+        include: include.clone(),
+        exclude: exclude.clone(),
+        rewrite: rewrite.collect(),
+    })
+}
+
+fn decode_scope(scope: checkpointpb::Scope) -> Prefixes {
+    let rewrite = scope.rewrite.into_iter();
+    Prefixes {
+        include: scope.include,
+        exclude: scope.exclude,
+        rewrite: rewrite
+            .map(|checkpointpb::Rewrite { from, to }| Rewrite { from, to })
+            .collect(),
     }
 }
 
@@ -197,6 +230,7 @@ mod tests {
                 digest_key: [12; 32],
             },
             ending_lease: LeaseId(-15),
+            scope: Prefixes::default(),
         }
     }
 
@@ -212,6 +246,17 @@ mod tests {
             };
             assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
         }
+        let record = checkpointpb::Checkpoint::decode(&*written.encode()).unwrap();
+        assert_eq!(record.scope, None, "every key");
+        written.scope = Prefixes {
+            include: vec!["a/".into(), "b/".into()],
+            exclude: vec!["a/tmp".into()],
+            rewrite: vec![Rewrite {
+                from: "b/".into(),
+                to: vec![0xff].into(),
+            }],
+        };
+        assert_eq!(Checkpoint::decode(&written.encode()), Ok(written.clone()));
     }
 
     #[test]

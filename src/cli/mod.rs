@@ -41,8 +41,8 @@ Exit codes:
   11  the primary's URLs belong to different clusters
   12  the advertised peer URL belongs to a voter
   13  primary and standby are the same cluster
-  14  the standby holds keys and no checkpoint
-  15  the checkpoint belongs to another primary or member, or cannot be read
+  14  the standby holds keys in scope and no checkpoint, or another stream has them
+  15  the checkpoint belongs to another primary, member or scope, or cannot be read
   16  this version cannot go on from the checkpoint
   17  this member was removed from the primary
   18  another process took the stream over

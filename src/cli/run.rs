@@ -47,7 +47,10 @@ pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
             tracing::info!("told to stop");
             stopping.cancel();
         });
-        let board = Arc::new(Board::new(&config.stream));
+        let board = Arc::new(Board::new(
+            &config.stream,
+            config.scope.prefixes().to_string(),
+        ));
         super::progress::watch(Arc::clone(&board));
         Box::pin(crate::app::run(config, board, stop)).await
     })

@@ -86,6 +86,7 @@ fn shown(page: &Page) -> String {
             "stream      {} ({}), version {}",
             page.stream, page.phase, page.version
         ),
+        format!("scope       {}", page.scope),
         format!("ready       {}", page.not_ready.as_deref().unwrap_or("yes")),
         format!(
             "primary     cluster {}, we are member {}",

@@ -152,6 +152,87 @@ fn wrong_values_name_the_option_and_what_would_be_right() {
 }
 
 #[test]
+fn a_scope_is_made_of_flags_or_of_the_file() {
+    let file = yaml(
+        "include-prefix: [a/, 'b,c/', \"d\\\\x2c\"]\nexclude-prefix: a/x/,a/y/\nrewrite-prefix: a/=e/\n",
+    );
+    let file = file.unwrap();
+    let both = file.clone().or(typed()).check().unwrap();
+    assert_eq!(
+        both.scope.prefixes().to_string(),
+        "--include-prefix=a/ --include-prefix='b\\x2cc/' --include-prefix='d\\x2c' \
+         --exclude-prefix=a/x/ --exclude-prefix=a/y/ --rewrite-prefix=a/=e/"
+    );
+    let flags = Typed {
+        include_prefix: vec!["a/".to_owned()],
+        ..typed()
+    };
+    let config = flags.or(file).check().unwrap();
+    let (include, exclude) = (
+        &config.scope.prefixes().include,
+        &config.scope.prefixes().exclude,
+    );
+    assert_eq!((include.len(), exclude.len()), (1, 2));
+    let plain = typed().check().unwrap();
+    assert_eq!(plain.scope.prefixes().to_string(), "every key");
+}
+
+#[test]
+fn a_scope_that_cannot_be_meant_names_the_option() {
+    let text = |text: &str| vec![text.to_owned()];
+    for (include, exclude, rewrite, expected) in [
+        (" a/", "", "", "--include-prefix \" a/\": blanks"),
+        ("a\\q", "", "", "--include-prefix \"a\\\\q\": a backslash"),
+        ("a", "b", "", "--exclude-prefix b: no key"),
+        (
+            "a",
+            "",
+            "ab",
+            "--rewrite-prefix \"ab\": write it as FROM=TO",
+        ),
+        (
+            "a",
+            "",
+            "a=-etcd-syncer-meta-/",
+            "--rewrite-prefix a=-etcd-syncer-meta-/",
+        ),
+    ] {
+        let list = |given: &str| {
+            if given.is_empty() {
+                Vec::new()
+            } else {
+                text(given)
+            }
+        };
+        let message = refused(Typed {
+            include_prefix: text(include),
+            exclude_prefix: list(exclude),
+            rewrite_prefix: list(rewrite),
+            ..typed()
+        });
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+    // What is left of a variable that was not set is not every key.
+    for lists in [
+        Typed {
+            include_prefix: text(""),
+            ..typed()
+        },
+        Typed {
+            exclude_prefix: text(""),
+            ..typed()
+        },
+        Typed {
+            rewrite_prefix: text(""),
+            ..typed()
+        },
+    ] {
+        let message = refused(lists.or(Typed::default()));
+        assert!(message.contains("-prefix"), "{message}");
+    }
+}
+
+#[test]
 fn a_variable_set_to_nothing_is_not_set() {
     let empty = || Some(String::new());
     let flags = Typed {

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::Error;
+use super::{Error, Typed};
 use crate::peer::net::Target;
+use crate::scope::{self, Scope};
 
 pub(super) fn required(option: &'static str, given: Option<String>) -> Result<String, Error> {
     given.ok_or_else(|| missing(option))
@@ -91,6 +93,14 @@ pub(super) fn stream(name: String) -> Result<String, Error> {
         return Err(wrong("stream", &name, why));
     }
     Ok(name)
+}
+
+/// Prefixes that make sense together.
+pub(super) fn scope(typed: &Typed) -> Result<Arc<Scope>, Error> {
+    let (include, exclude) = (&typed.include_prefix, &typed.exclude_prefix);
+    let prefixes = scope::parse(include, exclude, &typed.rewrite_prefix);
+    let prefixes = prefixes.map_err(|(option, text, why)| wrong(option, &text, why))?;
+    Ok(Arc::new(Scope::new(prefixes)?))
 }
 
 /// One of several words; the first is the default.

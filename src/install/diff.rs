@@ -9,6 +9,7 @@ use super::piece::{Piece, Row};
 use crate::ids::LeaseId;
 use crate::range::KeyRange;
 use crate::resolve::{Alarms, AuthDelta, Delta, Digest, KeyMeta, PrimaryState, Settings, Value};
+use crate::scope::Scope;
 use crate::snapshot::bbolt::{self, PageSource};
 use crate::snapshot::{Contents, LiveKey, ValueAt, Values};
 
@@ -40,6 +41,7 @@ pub struct Diff<'a, S: ?Sized> {
     source: &'a S,
     contents: &'a Contents,
     before: &'a PrimaryState,
+    scope: &'a Scope,
     ops_max: usize,
     bytes_max: usize,
     /// The next key of the snapshot.
@@ -61,12 +63,12 @@ struct Wanted {
 
 impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
     /// Between `contents`, whose values `source` has, and `before`, in pieces of about so many
-    /// operations and bytes.
+    /// operations and bytes. Values are written of what is in `scope`.
     #[must_use]
     pub fn new(
         source: &'a S,
-        contents: &'a Contents,
-        before: &'a PrimaryState,
+        (contents, before): (&'a Contents, &'a PrimaryState),
+        scope: &'a Scope,
         ops_max: usize,
         bytes_max: usize,
     ) -> Self {
@@ -74,6 +76,7 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
             source,
             contents,
             before,
+            scope,
             ops_max,
             bytes_max,
             place: 0,
@@ -194,7 +197,8 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
             self.from = KeyRange::single(&last).end().cloned().unwrap_or_default();
         }
         self.tally.compared += self.place - first_place;
-        self.tally.deletes += piece.deletes.len();
+        let deletes = piece.deletes.iter();
+        self.tally.deletes += deletes.filter(|key| self.scope.contains(key)).count();
         piece.rows = self.read(&wanted)?;
         Ok(piece)
     }
@@ -244,17 +248,20 @@ impl<'a, S: PageSource + ?Sized> Diff<'a, S> {
             let is_there = one
                 .before
                 .is_some_and(|old| old.digest == digest && self.lease_before(&old) == lease);
-            if is_there {
-                self.tally.same_value += 1;
-            } else {
+            // The ledger knows every key; the standby has those in scope.
+            let in_scope = self.scope.contains(live.key);
+            let is_new = in_scope && !is_there;
+            if is_new {
                 self.tally.puts += 1;
                 self.tally.value_bytes += u64::try_from(value.len()).unwrap_or(u64::MAX);
+            } else if in_scope {
+                self.tally.same_value += 1;
             }
             rows.push(Row {
                 key: Bytes::copy_from_slice(live.key),
                 meta: meta(&live, digest),
                 lease,
-                value: (!is_there).then_some(Value::Given(value)),
+                value: is_new.then_some(Value::Given(value)),
             });
         }
         Ok(rows)

@@ -6,6 +6,7 @@ use crate::ids::LeaseId;
 use crate::plan::{self, Write};
 use crate::range::KeyRange;
 use crate::resolve::{Changes, Delta, KeyMeta, Put, Value};
+use crate::scope::Scope;
 
 /// What to write, and what the standby is known to hold then.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +30,8 @@ pub struct Row {
     pub meta: KeyMeta,
     /// The lease that it is attached to, 0 for none: its lease field may name one that is gone.
     pub lease: LeaseId,
-    /// What to write; None if the standby has it, and only its revisions are new.
+    /// What to write; None if the standby has it, and only its revisions are new, or is not to have
+    /// it.
     pub value: Option<Value>,
 }
 
@@ -43,9 +45,9 @@ impl Piece {
             && self.rest.is_empty()
     }
 
-    /// The operations on the standby's keys.
+    /// The operations on those keys that are in scope, under the standby's names.
     #[must_use]
-    pub fn writes(&self) -> Vec<Write> {
+    pub fn writes(&self, scope: &Scope) -> Vec<Write> {
         let puts = self.rows.iter().filter_map(|row| {
             let value = row.value.clone()?;
             Some(Put {
@@ -54,10 +56,11 @@ impl Piece {
                 lease: row.lease,
             })
         });
-        let changes = plan::without_reserved(Changes {
+        let changes = Changes {
             puts: puts.collect(),
             deletes: self.deletes.iter().map(KeyRange::single).collect(),
-        });
+        };
+        let changes = plan::on_standby(changes, scope);
         let deletes = changes.deletes.into_iter().map(Write::Delete);
         deletes
             .chain(changes.puts.into_iter().map(Write::Put))

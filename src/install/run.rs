@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::diff::{Diff, Tally};
 use super::piece::Piece;
@@ -14,9 +15,8 @@ use crate::checkpoint::{Basis, Checkpoint, Phase};
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision, Term};
 use crate::ledger::Ledger;
 use crate::plan::{Nested, Write, list_max, nest};
-use crate::range::KeyRange;
-use crate::reserved;
 use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
+use crate::scope::Scope;
 use crate::snapshot::{self, Contents, DbFile};
 use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, keeper};
 
@@ -109,12 +109,22 @@ pub struct Install<'a, S> {
     pub keeper: &'a mut keeper::Handle,
     /// For the state after it.
     pub settings: Settings,
+    /// Which keys the standby is to hold.
+    pub scope: Arc<Scope>,
     /// The standby's `--max-txn-ops`.
     pub txn_ops_max: usize,
     /// Bytes in one transaction.
     pub bytes_max: usize,
     /// Where to show how far it is.
     pub progress: watch::Sender<Option<Progress>>,
+}
+
+/// What a snapshot is compared with.
+struct Known {
+    before: PrimaryState,
+    /// The revision of which the standby holds everything, if it holds one.
+    held: Option<Revision>,
+    scope: Arc<Scope>,
 }
 
 /// What the reading thread hands over.
@@ -146,9 +156,6 @@ pub async fn install<S: Standby + Auth>(
         Phase::Installing { basis, .. } => basis,
     };
     let held = (basis == Basis::Ledger).then_some(to.checkpoint.revision);
-    let (messages_in, mut messages) = mpsc::channel(PIECES_AHEAD);
-    let settings = to.settings.clone();
-    let (bytes_max, goal) = (to.bytes_max, target.clone());
     let installing = Phase::Installing {
         index: target.index,
         term: target.term,
@@ -156,10 +163,12 @@ pub async fn install<S: Standby + Auth>(
     };
     to.forget_lost(&mut before, installing).await?;
     let had_auth = before.auth().is_used();
-    let before = Arc::new(before);
-    let reading = tokio::task::spawn_blocking(move || {
-        read(&goal, &before, settings, bytes_max, held, &messages_in)
-    });
+    let known = Known {
+        before,
+        held,
+        scope: Arc::clone(&to.scope),
+    };
+    let (reading, mut messages) = start(&target, known, to.settings.clone(), to.bytes_max);
     let mut after = None;
     while let Some(message) = messages.recv().await {
         match message {
@@ -227,18 +236,32 @@ fn tell(progress: &Progress) {
     );
 }
 
+/// Starts to read.
+fn start(
+    target: &Target,
+    known: Known,
+    settings: Settings,
+    bytes_max: usize,
+) -> (JoinHandle<Result<(), Error>>, mpsc::Receiver<Message>) {
+    let (messages_in, messages) = mpsc::channel(PIECES_AHEAD);
+    let target = target.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        read(&target, &known, settings, bytes_max, &messages_in)
+    });
+    (reading, messages)
+}
+
 /// Runs on a thread of its own, as it reads files and compares many keys.
 fn read(
     target: &Target,
-    before: &PrimaryState,
+    known: &Known,
     settings: Settings,
     bytes_max: usize,
-    held: Option<Revision>,
     messages: &mpsc::Sender<Message>,
 ) -> Result<(), Error> {
     let source = DbFile::open(&target.path)?;
     let mut contents = snapshot::read(&source)?;
-    check(&contents, target, held)?;
+    check(&contents, target, known.held)?;
     // Up to 3.4 not every entry is noted in the database.
     contents.raft.index = target.index;
     let keys = contents.keys.len();
@@ -255,7 +278,8 @@ fn read(
     {
         return Ok(());
     }
-    let mut diff = Diff::new(&source, &contents, before, OPS_MAX, bytes_max);
+    let both = (&contents, &known.before);
+    let mut diff = Diff::new(&source, both, &known.scope, OPS_MAX, bytes_max);
     while let Some(piece) = diff.next_piece()? {
         let tally = diff.tally();
         if messages
@@ -357,7 +381,7 @@ impl<S: Standby + Auth> Install<'_, S> {
         mut checkpoint: Checkpoint,
     ) -> Result<Result<(), Failure>, Error> {
         let list_max = list_max(self.txn_ops_max);
-        let Some(mut writes) = nest(piece.writes(), list_max) else {
+        let Some(mut writes) = nest(piece.writes(&self.scope), list_max) else {
             return Ok(Err(Failure::TooManyOps(
                 "too many for one transaction".into(),
             )));
@@ -387,12 +411,14 @@ impl<S: Standby + Auth> Install<'_, S> {
     }
 }
 
-/// What the standby itself holds, as a state that knows values, and no revisions.
+/// What the standby itself holds in `scope`, under the primary's names, as a state that knows
+/// values, and no revisions.
 ///
 /// # Errors
 /// [`Error::Standby`] if the standby refuses to be read; other failures are waited out.
 pub async fn content_of<S: Standby>(
     standby: &mut S,
+    scope: &Scope,
     settings: Settings,
 ) -> Result<PrimaryState, Error> {
     let digest_key = settings.digest_key.clone();
@@ -402,13 +428,16 @@ pub async fn content_of<S: Standby>(
         compact_revision: Revision(-1),
     };
     let mut state = PrimaryState::new(settings, nowhere);
-    for range in KeyRange::from(Bytes::from_static(&[0])).without(&reserved::range()) {
-        let mut pages = Pages::new(range);
+    for range in scope.standby_ranges() {
+        let mut pages = Pages::new(range.clone());
         loop {
             match pages.next(standby).await {
                 Ok(page) if page.is_empty() => break,
                 Ok(page) => {
                     for found in page {
+                        let Some(key) = scope.to_primary(&found.key) else {
+                            continue;
+                        };
                         if found.lease != LeaseId(0) && state.lease(found.lease).is_none() {
                             // Nobody knows its TTL.
                             state.restore_lease(found.lease, -1, 0);
@@ -420,7 +449,7 @@ pub async fn content_of<S: Standby>(
                             lease: found.lease,
                             digest: digest_key.digest(&found.value),
                         };
-                        state.restore_key(&found.key, meta);
+                        state.restore_key(&key, meta);
                     }
                 }
                 Err(failure @ Failure::Refused(_)) => {

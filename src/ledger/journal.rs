@@ -19,6 +19,28 @@ pub struct Journal {
     reputs: Vec<(Revision, Bytes)>,
     auth: Option<AuthDelta>,
     alarms: Option<Alarms>,
+    bytes: usize,
+}
+
+/// What a line takes beside its key.
+const LINE_BYTES: usize = 40;
+
+/// What `delta` adds to the record of a journal at most, but for users, roles and alarms.
+#[must_use]
+pub fn weight(delta: &Delta) -> usize {
+    let keys = delta.puts.iter().map(|(key, _)| key);
+    let keys = keys.chain(delta.reputs.iter().map(|(_, key)| key));
+    let leases = LINE_BYTES * (delta.revoked.len() + delta.granted.len());
+    let ranges = delta.deletes.iter().map(range_bytes);
+    keys.map(line_bytes).chain(ranges).sum::<usize>() + leases
+}
+
+fn line_bytes(key: &Bytes) -> usize {
+    LINE_BYTES + key.len()
+}
+
+fn range_bytes(range: &KeyRange) -> usize {
+    line_bytes(range.start()) + range.end().map_or(1, Bytes::len)
 }
 
 impl Journal {
@@ -27,15 +49,20 @@ impl Journal {
         for range in &delta.deletes {
             self.delete(range);
         }
-        for id in &delta.revoked {
-            self.leases.insert(*id, None);
-        }
-        for (id, ttl) in &delta.granted {
-            self.leases.insert(*id, Some(*ttl));
+        let revoked = delta.revoked.iter().map(|id| (*id, None));
+        let granted = delta.granted.iter().map(|(id, ttl)| (*id, Some(*ttl)));
+        for (id, ttl) in revoked.chain(granted) {
+            if self.leases.insert(id, ttl).is_none() {
+                self.bytes += LINE_BYTES;
+            }
         }
         for (key, meta) in &delta.puts {
-            self.puts.insert(key.clone(), *meta);
+            if self.puts.insert(key.clone(), *meta).is_none() {
+                self.bytes += line_bytes(key);
+            }
         }
+        let reputs = delta.reputs.iter().map(|(_, key)| line_bytes(key));
+        self.bytes += reputs.sum::<usize>();
         self.reputs.extend(delta.reputs.iter().cloned());
         if let Some(auth) = &delta.auth {
             match &mut self.auth {
@@ -51,6 +78,12 @@ impl Journal {
         if delta.alarms.is_some() {
             self.alarms.clone_from(&delta.alarms);
         }
+    }
+
+    /// An upper bound of what the record takes, but for users, roles and alarms.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All of it as one delta.
@@ -78,9 +111,11 @@ impl Journal {
         let (start, end) = range.bounds();
         let owned = |bound: &[u8]| Bytes::copy_from_slice(bound);
         let bounds = (start.map(owned), end.map(owned));
-        self.puts
-            .extract_if::<_, (_, _)>(bounds, |_, _| true)
-            .for_each(drop);
+        for (key, _) in self.puts.extract_if::<_, (_, _)>(bounds, |_, _| true) {
+            self.bytes -= line_bytes(&key);
+        }
+        // Ranges that become one with it are not subtracted: the sum stays an upper bound.
+        self.bytes += range_bytes(range);
         self.deletes.insert(range.clone());
     }
 }

@@ -31,7 +31,7 @@ mod roll;
 #[cfg(test)]
 mod tests;
 
-pub use journal::Journal;
+pub use journal::{Journal, weight};
 pub use load::{Damaged, Loaded, Loader};
 pub use record::Error as RecordError;
 pub use roll::{Ledger, Step};

@@ -149,9 +149,13 @@ impl World {
 
     /// Writes the batch of all entries resolved since the last one.
     fn write(&mut self) {
-        let delta = std::mem::take(&mut self.open).delta();
+        let open = std::mem::take(&mut self.open);
+        let (weight, delta) = (open.bytes(), open.delta());
         if let Some((key, record, place)) = self.ledger.journal(&delta, self.state.digest_key()) {
             let bytes = record.len();
+            // What a record has beside its lines, and a line of each column.
+            let is_weighed = delta.auth.is_none() && delta.alarms.is_none();
+            assert!(!is_weighed || bytes <= weight + 64, "{bytes} for {weight}");
             self.records.insert(key, record);
             self.ledger.journaled(place, bytes);
         }

@@ -8,6 +8,7 @@ use crate::ids::Term;
 use crate::pb::etcdpb::{self, InternalRaftRequest};
 use crate::plan::Write;
 use crate::resolve::{DigestKey, Position, Put, Settings, Value, Version};
+use crate::scope;
 
 const LIMITS: Limits = Limits {
     batch_ops_max: 100,
@@ -25,8 +26,19 @@ fn settings() -> Settings {
 }
 
 fn pipeline(policy: HistoryPolicy) -> Pipeline {
-    let settings = settings();
-    Pipeline::new(PrimaryState::new(settings, Position::START), LIMITS, policy)
+    scoped(Scope::all(), policy)
+}
+
+fn scoped(scope: Scope, policy: HistoryPolicy) -> Pipeline {
+    let state = PrimaryState::new(settings(), Position::START);
+    Pipeline::new(state, Arc::new(scope), LIMITS, policy)
+}
+
+/// Keys below `a/`, named as below `copy/`, but for those below `a/x/`.
+fn part() -> Scope {
+    let text = |text: &str| vec![text.to_owned()];
+    let prefixes = scope::parse(&text("a/"), &text("a/x/"), &text("a/=copy/"));
+    Scope::new(prefixes.unwrap()).unwrap()
 }
 
 fn handout(index: u64, request: InternalRaftRequest) -> Handout {
@@ -66,10 +78,14 @@ fn put(key: &str, value: &str) -> InternalRaftRequest {
 
 /// If the value of `key` is greater than `than`, puts `then`.
 fn put_if_greater(key: &str, than: &str, then: &str) -> InternalRaftRequest {
-    let compare = etcdpb::Compare {
+    put_if_all_greater(&[key], than, then)
+}
+
+fn put_if_all_greater(keys: &[&str], than: &str, then: &str) -> InternalRaftRequest {
+    let compare = |key: &&str| etcdpb::Compare {
         result: 1,
         target: 3,
-        key: key.to_owned().into(),
+        key: (*key).to_owned().into(),
         target_union: Some(etcdpb::compare::TargetUnion::Value(than.to_owned().into())),
         ..Default::default()
     };
@@ -82,7 +98,7 @@ fn put_if_greater(key: &str, than: &str, then: &str) -> InternalRaftRequest {
         request: Some(etcdpb::request_op::Request::RequestPut(put)),
     };
     let txn = etcdpb::TxnRequest {
-        compare: vec![compare],
+        compare: keys.iter().map(compare).collect(),
         success: vec![op],
         ..Default::default()
     };
@@ -288,4 +304,138 @@ fn users_come_in_batches_of_their_own_with_the_state_that_they_lead_to() {
         (vec![8], users("uvw")),
     ];
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn what_is_not_in_scope_moves_the_checkpoint_and_nothing_else() {
+    let mut pipeline = scoped(part(), HistoryPolicy::Auto);
+    let delete = etcdpb::DeleteRangeRequest {
+        key: "a/x/".into(),
+        range_end: "b".into(),
+        ..Default::default()
+    };
+    let delete = InternalRaftRequest {
+        delete_range: Some(delete),
+        ..Default::default()
+    };
+    pipeline.push([
+        handout(1, put("b", "1")),
+        handout(2, put("a/x/1", "1")),
+        handout(3, put("-etcd-syncer-meta-/s/checkpoint", "1")),
+    ]);
+    assert_eq!(batch(&mut pipeline), (vec![1, 2, 3], vec![]));
+    assert_eq!(pipeline.resolved(), (RaftIndex(3), Revision(4)));
+    assert_eq!(pipeline.state().keys().len(), 3, "all are known");
+    pipeline.push([handout(4, put("a/1", "1")), handout(5, delete)]);
+    let range = |start: &'static str, end: &'static str| {
+        let range = crate::range::KeyRange::between(start.into(), end.into());
+        Write::Delete(range.unwrap())
+    };
+    let writes = vec![range("copy/x0", "copy0"), written("copy/1", "1")];
+    assert_eq!(batch(&mut pipeline), (vec![4, 5], writes));
+    assert_eq!(pipeline.state().keys().len(), 3);
+}
+
+#[test]
+fn a_unit_that_waits_for_the_next_batch_is_renamed_once() {
+    let text = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let names = scope::parse(&text(&["a", "b"]), &[], &text(&["a=b", "b=c"])).unwrap();
+    let mut pipeline = scoped(Scope::new(names).unwrap(), HistoryPolicy::Keep);
+    pipeline.push([handout(1, put("a", "1")), handout(2, put("a", "2"))]);
+    assert_eq!(batch(&mut pipeline), (vec![1], vec![written("b", "1")]));
+    assert_eq!(batch(&mut pipeline), (vec![2], vec![written("b", "2")]));
+}
+
+#[test]
+fn a_value_is_read_under_the_name_that_it_has_on_the_standby() {
+    let mut pipeline = scoped(part(), HistoryPolicy::Auto);
+    pipeline.push([
+        handout(1, put("a/1", "m")),
+        handout(2, put_if_greater("a/1", "k", "a/2")),
+    ]);
+    batch(&mut pipeline);
+    let asked = pipeline.poll().unwrap();
+    assert!(
+        matches!(asked, Polled::Read(ref names) if *names == ["copy/1"]),
+        "{asked:?}"
+    );
+    let found = [("copy/1".into(), Some(Bytes::from("m")))];
+    pipeline.provide(found).unwrap();
+    let expected = (vec![2], vec![written("copy/2", "v")]);
+    assert_eq!(batch(&mut pipeline), expected);
+}
+
+#[test]
+fn an_ordering_compare_of_what_is_not_in_scope_stops_the_stream_by_name() {
+    let mut pipeline = scoped(part(), HistoryPolicy::Auto);
+    pipeline.push([
+        handout(1, put("b", "m")),
+        handout(2, put("a/1", "1")),
+        handout(3, put_if_greater("b", "k", "a/2")),
+        handout(4, put("a/3", "1")),
+    ]);
+    let before = (vec![1, 2], vec![written("copy/1", "1")]);
+    assert_eq!(batch(&mut pipeline), before);
+    for _ in 0..2 {
+        let error = pipeline.poll().unwrap_err();
+        assert!(matches!(error, Error::OutOfScope { .. }), "{error}");
+        let message = error.to_string();
+        for words in ["entry 3 (txn)", "\"b\"", "another --stream"] {
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}
+
+/// Of several compares one that does not hold is enough.
+#[test]
+fn what_is_in_scope_may_decide_for_all() {
+    for (value, decides) in [("c", true), ("m", false)] {
+        let mut pipeline = scoped(part(), HistoryPolicy::Auto);
+        pipeline.push([
+            handout(1, put("b", "m")),
+            handout(2, put("a/1", value)),
+            handout(3, put_if_all_greater(&["b", "a/1"], "k", "a/2")),
+        ]);
+        batch(&mut pipeline);
+        let asked = pipeline.poll().unwrap();
+        assert!(
+            matches!(asked, Polled::Read(ref names) if *names == ["copy/1"]),
+            "{asked:?}"
+        );
+        let provided = pipeline.provide([("copy/1".into(), Some(Bytes::from(value)))]);
+        if decides {
+            provided.unwrap();
+            assert_eq!(batch(&mut pipeline), (vec![3], vec![]));
+        } else {
+            let error = provided.unwrap_err();
+            assert!(matches!(error, Error::OutOfScope { .. }), "{error}");
+            assert!(matches!(pipeline.poll(), Ok(Polled::Read(_))));
+            assert_eq!(pipeline.provide([]), Err(error), "it does not go on");
+        }
+    }
+}
+
+/// What is not in scope is told to the ledger, so it counts.
+#[test]
+fn a_batch_has_an_end_though_nothing_in_it_is_in_scope() {
+    let limits = Limits {
+        batch_bytes_max: 1_000,
+        ..LIMITS
+    };
+    let state = PrimaryState::new(settings(), Position::START);
+    let mut pipeline = Pipeline::new(state, Arc::new(part()), limits, HistoryPolicy::Last);
+    pipeline.push((1..=100).map(|index| handout(index, put(&format!("b{index}"), "v"))));
+    let (indexes, writes) = batch(&mut pipeline);
+    assert!((10..30).contains(&indexes.len()), "{}", indexes.len());
+    assert_eq!(writes, []);
+    // One key again and again is one line.
+    let state = PrimaryState::new(settings(), Position::START);
+    let mut pipeline = Pipeline::new(state, Arc::new(part()), limits, HistoryPolicy::Last);
+    pipeline.push((1..=100).map(|index| handout(index, put("b", "v"))));
+    assert_eq!(batch(&mut pipeline).0.len(), 100);
 }

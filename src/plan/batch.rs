@@ -25,7 +25,7 @@ pub struct Unit {
     pub compact_revision: Revision,
     /// The primary's members after it, if it changed them.
     pub members: Option<ConfState>,
-    /// What it did to keys.
+    /// What it did to keys, as the standby is to do it: see [`on_standby`](super::on_standby).
     pub changes: Changes,
     /// What it did to a lease.
     pub lease: Option<LeaseChange>,
@@ -55,9 +55,8 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What each operation costs in a request beside its key and value: tags, lengths and the lease;
-/// and its line in the journal beside the key.
-const OP_OVERHEAD_BYTES: usize = 36 + 40;
+/// What each operation costs in a request beside its key and value: tags, lengths and the lease.
+const OP_OVERHEAD_BYTES: usize = 36;
 
 impl Batch {
     /// The entries, in order, never none in a batch that was handed out.
@@ -72,10 +71,11 @@ impl Batch {
         self.puts.len() + self.deletes.len()
     }
 
-    /// An upper bound of what the operations weigh in a request.
+    /// An upper bound of what the operations and the journal weigh in a request. What is not in
+    /// scope is in the journal all the same.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.journal.bytes()
     }
 
     /// True if users, roles or auth changed. Then no key did: see [`super::Planner`].
@@ -121,7 +121,7 @@ impl Batch {
         })
     }
 
-    /// True if an entry of it wrote or deleted `key`.
+    /// True if an entry of it wrote or deleted `key`, which is named as on the standby.
     #[must_use]
     pub fn touches_key(&self, key: &[u8]) -> bool {
         self.units.iter().any(|unit| unit.changes.touch(key))
@@ -207,7 +207,7 @@ impl Batch {
     }
 }
 
-/// What `changes` weigh in a request at most.
+/// What the operations for `changes` weigh in a request at most.
 #[must_use]
 pub fn weight(changes: &Changes) -> usize {
     let puts = changes
@@ -223,9 +223,9 @@ fn put_bytes(key: &Bytes, value: &Value) -> usize {
         Value::Given(value) => value.len(),
         Value::Kept => 0,
     };
-    OP_OVERHEAD_BYTES + 2 * key.len() + value_bytes
+    OP_OVERHEAD_BYTES + key.len() + value_bytes
 }
 
 fn delete_bytes(range: &KeyRange) -> usize {
-    OP_OVERHEAD_BYTES + 2 * (range.start().len() + range.end().map_or(1, Bytes::len))
+    OP_OVERHEAD_BYTES + range.start().len() + range.end().map_or(1, Bytes::len)
 }

@@ -1,7 +1,7 @@
 //! Turns the effects of consecutive entries into batches that a standby can take. Pure.
 //!
 //! ```text
-//! Resolved -> Unit (our own keys cut out) -> Batch (one transaction's worth)
+//! Resolved -> Unit (cut to the scope) -> Batch (one transaction's worth)
 //! ```
 //!
 //! Users and roles are not changed by a transaction. Entries that change them come in batches of
@@ -24,15 +24,18 @@ pub use leases::LeasePlan;
 pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
-use crate::reserved;
-use crate::resolve::{Changes, LeaseChange};
+use crate::ledger;
+use crate::range::KeyRange;
+use crate::resolve::{Changes, LeaseChange, Put};
+use crate::scope::Scope;
 
 /// What one transaction of the standby may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Operations in a batch, beside the checkpoint. A single larger revision still goes alone.
     pub batch_ops_max: usize,
-    /// Bytes of the operations in a batch. A single larger revision still goes alone.
+    /// Bytes of the operations in a batch and of its journal. A single larger revision still goes
+    /// alone.
     pub batch_bytes_max: usize,
     /// The standby's `--max-txn-ops`: the longest list in one transaction.
     pub txn_ops_max: usize,
@@ -89,15 +92,14 @@ impl Planner {
     ///
     /// # Errors
     /// [`TooLarge`] if no transaction of the standby could hold the entry.
-    pub fn push(&mut self, mut unit: Unit, history: History) -> Result<Option<Unit>, TooLarge> {
-        unit.changes = without_reserved(unit.changes);
+    pub fn push(&mut self, unit: Unit, history: History) -> Result<Option<Unit>, TooLarge> {
         let changes = &unit.changes;
         if self.open.units().is_empty() {
             self.check_alone(&unit)?;
         } else {
             // Each put may part a range of the batch in two, which adds one operation more.
             let ops = self.open.ops() + 2 * changes.puts.len() + changes.deletes.len();
-            let bytes = self.open.bytes() + weight(changes);
+            let bytes = self.open.bytes() + weight(changes) + ledger::weight(&unit.delta);
             let is_full = ops > self.limits.batch_ops_max || bytes > self.limits.batch_bytes_max;
             let again = history == History::Keep && self.open.touches(changes);
             let is_apart = if unit.auth.is_empty() {
@@ -105,7 +107,8 @@ impl Planner {
             } else {
                 self.open.ops() > 0
             };
-            if is_apart || !changes.is_empty() && (is_full || again) {
+            let is_carried = !changes.is_empty() || !unit.delta.is_empty();
+            if is_apart || is_carried && (is_full || again) {
                 return Ok(Some(unit));
             }
         }
@@ -150,23 +153,22 @@ impl Planner {
     }
 }
 
-/// Leaves our own keys out.
+/// What changes of the primary's keys are to the standby: what is not in scope is left out, our own
+/// keys among it, and the rest has the names that it has there.
 #[must_use]
-pub fn without_reserved(mut changes: Changes) -> Changes {
-    let reserved = reserved::range();
-    changes.puts.retain(|put| !reserved.contains(&put.key));
-    if changes
-        .deletes
-        .iter()
-        .any(|range| range.overlaps(&reserved))
-    {
-        changes.deletes = changes
-            .deletes
-            .iter()
-            .flat_map(|range| range.without(&reserved))
-            .collect();
-    }
-    changes
+pub fn on_standby(changes: Changes, scope: &Scope) -> Changes {
+    let rename = |put: Put| {
+        let key = scope.to_standby(&put.key)?;
+        Some(Put { key, ..put })
+    };
+    let mut puts: Vec<Put> = changes.puts.into_iter().filter_map(rename).collect();
+    puts.sort_by(|a, b| a.key.cmp(&b.key));
+    let deletes = changes.deletes.iter();
+    let mut deletes: Vec<KeyRange> = deletes
+        .flat_map(|range| scope.ranges_to_standby(range))
+        .collect();
+    deletes.sort_by(|a, b| a.start().cmp(b.start()));
+    Changes { puts, deletes }
 }
 
 #[cfg(test)]

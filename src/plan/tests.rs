@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::{LeaseId, Revision, Term};
 use crate::range::KeyRange;
+use crate::reserved;
 use crate::resolve::{Delta, Put, Value};
+use crate::scope;
 
 const LIMITS: Limits = Limits {
     batch_ops_max: 6,
@@ -38,6 +40,17 @@ fn kept(name: &str, lease: i64) -> Put {
 
 fn range(start: &str, end: &str) -> KeyRange {
     KeyRange::between(key(start), key(end)).unwrap()
+}
+
+fn scope(include: &[&str], exclude: &[&str], rewrite: &[&str]) -> Scope {
+    let texts = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let prefixes = scope::parse(&texts(include), &texts(exclude), &texts(rewrite));
+    Scope::new(prefixes.unwrap()).unwrap()
 }
 
 fn unit(index: u64, puts: Vec<Put>, deletes: Vec<KeyRange>) -> Unit {
@@ -147,26 +160,31 @@ fn a_kept_value_is_the_one_from_the_same_batch_if_it_has_one() {
 
 #[test]
 fn our_own_keys_are_neither_replicated_nor_deleted() {
-    let mut planner = Planner::new(LIMITS);
     let ours = format!("{}s/checkpoint", reserved::PREFIX);
     let all = KeyRange::from(key("\0"));
-    push(
-        &mut planner,
-        unit(1, vec![put(&ours, "x"), put("a", "1")], vec![]),
-        History::Last,
-    );
-    push(
-        &mut planner,
-        unit(2, vec![], vec![all.clone()]),
-        History::Last,
-    );
-    assert_eq!(
-        writes(&mut planner),
-        all.without(&reserved::range())
-            .into_iter()
-            .map(Write::Delete)
-            .collect::<Vec<_>>()
-    );
+    let changes = Changes {
+        puts: vec![put(&ours, "x"), put("a", "1")],
+        deletes: vec![all.clone()],
+    };
+    let expected = Changes {
+        puts: vec![put("a", "1")],
+        deletes: all.without(&reserved::range()),
+    };
+    assert_eq!(on_standby(changes, &Scope::all()), expected);
+}
+
+#[test]
+fn renamed_changes_are_in_the_order_of_their_names() {
+    let changes = Changes {
+        puts: vec![put("a", "1"), put("b", "2"), kept("c", 7), put("d", "4")],
+        deletes: vec![range("a1", "a5"), range("b", "d2")],
+    };
+    let expected = Changes {
+        puts: vec![kept("c", 7), put("x", "2"), put("y", "1")],
+        deletes: vec![range("c", "d"), range("x", "y"), range("y1", "y5")],
+    };
+    let scope = scope(&["a", "b", "c"], &[], &["a=y", "b=x"]);
+    assert_eq!(on_standby(changes, &scope), expected);
 }
 
 #[test]
@@ -309,15 +327,56 @@ fn effect(model: &Model, index: u64, (kind, at, to): (u8, u8, u8)) -> Changes {
     }
 }
 
+fn scopes() -> Vec<Scope> {
+    vec![
+        Scope::all(),
+        scope(&["a", "c", "d", "e"], &[], &[]),
+        scope(&["b", "c", "d", "e"], &[], &["c=x", "e=b\\x00", "b=y"]),
+        scope(&[], &["d"], &["=copy/", "b=b"]),
+    ]
+}
+
+/// What the standby should hold of `primary`, key by key.
+fn seen(primary: &Model, scope: &Scope) -> Model {
+    let named =
+        |(key, kept): (&Bytes, &(Bytes, LeaseId))| Some((scope.to_standby(key)?, kept.clone()));
+    primary.iter().filter_map(named).collect()
+}
+
+/// Keys that were on the standby before, none of them in its part of the scope.
+fn strangers(scope: &Scope) -> Model {
+    let ranges = scope.standby_ranges();
+    [
+        "a",
+        "b",
+        "b\0",
+        "d",
+        "e",
+        "f",
+        "x",
+        "y",
+        "copy",
+        "z",
+        "-etcd-syncer-meta-/s",
+    ]
+    .map(key)
+    .into_iter()
+    .filter(|key| !ranges.iter().any(|range| range.contains(key)))
+    .map(|key| (key, (Bytes::from("theirs"), LeaseId(99))))
+    .collect()
+}
+
 proptest! {
     #[test]
     fn batches_leave_the_same_keys_as_the_entries_one_by_one(
+        scope in prop::sample::select(scopes()),
         steps in prop::collection::vec(step(), 1..40),
         keep in any::<bool>(),
         split in any::<bool>(),
     ) {
         let history = if keep { History::Keep } else { History::Last };
-        let (mut expected, mut standby) = (Model::new(), Model::new());
+        let strangers = strangers(&scope);
+        let (mut expected, mut standby) = (Model::new(), strangers.clone());
         let mut planner = Planner::new(LIMITS);
         let mut flush = |planner: &mut Planner| {
             let Some(batch) = planner.take() else { return };
@@ -331,10 +390,11 @@ proptest! {
         };
         for (index, step) in (1..).zip(steps) {
             let changes = effect(&expected, index, step);
-            let next = unit(index, changes.puts.clone(), changes.deletes.clone());
             let mut alone = Batch::default();
-            alone.add(next.clone());
+            alone.add(unit(index, changes.puts.clone(), changes.deletes.clone()));
             apply(&mut expected, &alone);
+            let changes = on_standby(changes, &scope);
+            let next = unit(index, changes.puts, changes.deletes);
             if let Some(back) = planner.push(next, history).unwrap() {
                 flush(&mut planner);
                 prop_assert!(planner.push(back, history).unwrap().is_none());
@@ -350,6 +410,8 @@ proptest! {
             prop_assert!(batch.bytes() >= weight(&rest));
         }
         flush(&mut planner);
+        let mut expected = seen(&expected, &scope);
+        expected.extend(strangers);
         prop_assert_eq!(standby, expected);
     }
 }

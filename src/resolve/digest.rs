@@ -96,6 +96,12 @@ impl Values {
         self.values.insert(key, value);
     }
 
+    /// True if it was noted what the standby holds under `key`.
+    #[must_use]
+    pub fn knows(&self, key: &[u8]) -> bool {
+        self.values.contains_key(key)
+    }
+
     /// The keys noted, ascending.
     pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
         self.values.keys()

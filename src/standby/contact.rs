@@ -2,9 +2,24 @@
 
 use bytes::Bytes;
 
+use super::others;
 use super::{Failure, Guard, Standby};
 use crate::checkpoint::{self, Checkpoint};
 use crate::ids::ClusterId;
+use crate::range::KeyRange;
+use crate::reserved;
+use crate::scope::{self, Scope};
+
+/// What a process is about to do with a standby.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The stream's name.
+    pub stream: &'a str,
+    /// The primary.
+    pub primary: ClusterId,
+    /// Which keys of the standby are to be the stream's.
+    pub scope: &'a Scope,
+}
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +51,8 @@ pub enum ContactError {
     /// It holds keys and no checkpoint.
     #[error(
         "the standby {cluster} holds keys ({}) and no checkpoint of stream {stream:?}: a standby must \
-         be empty at first contact; name another cluster, or delete its keys",
+         be empty at first contact, but for keys that the stream's scope leaves alone; name another \
+         cluster, or delete its keys",
         shown(.keys)
     )]
     NotEmpty {
@@ -60,6 +76,46 @@ pub enum ContactError {
         /// The primary.
         expected: ClusterId,
     },
+    /// The checkpoint was made with other prefixes.
+    #[error(
+        "the checkpoint of stream {stream:?} was made with another scope: it has {found}, and this \
+         process {expected}; what a stream replicates stays the same: give the same prefixes again, \
+         or use another --stream, for which the standby must not hold keys in scope yet"
+    )]
+    OtherScope {
+        /// The stream's name.
+        stream: String,
+        /// What the checkpoint says.
+        found: String,
+        /// What this process was told.
+        expected: String,
+    },
+    /// Another stream has some of the keys.
+    #[error(
+        "stream {other:?} writes to the same keys of the standby ({shared:?}) as stream {stream:?} is \
+         to: give them scopes that do not meet there (--include-prefix, --exclude-prefix, \
+         --rewrite-prefix), or, if {other:?} is over, delete what it left: `etcdctl del --prefix {}`",
+        reserved::stream_prefix(.other)
+    )]
+    OtherStream {
+        /// The stream's name.
+        stream: String,
+        /// The name of the other one.
+        other: String,
+        /// Some keys of both.
+        shared: KeyRange,
+    },
+    /// The standby cannot be asked about all of the scope at once.
+    #[error(
+        "the scope has {ranges} ranges of keys on the standby, and one transaction of it looks at \
+         {most} at most: raise --max-txn-ops on the standby, or use fewer prefixes"
+    )]
+    TooManyRanges {
+        /// Ranges of the scope.
+        ranges: usize,
+        /// How many can be looked at.
+        most: usize,
+    },
     /// The checkpoint cannot be read.
     #[error("read the checkpoint of stream {stream:?}: {why}")]
     Unreadable {
@@ -67,6 +123,18 @@ pub enum ContactError {
         stream: String,
         /// Why not.
         why: checkpoint::Error,
+    },
+    /// The checkpoint of another stream has a scope that is none.
+    #[error(
+        "read the checkpoint of stream {stream:?}: its scope is none ({why}), so it may write to any \
+         key; if it is over, delete what it left: `etcdctl del --prefix {}`",
+        reserved::stream_prefix(.stream)
+    )]
+    UnreadableScope {
+        /// The stream's name.
+        stream: String,
+        /// What is wrong.
+        why: scope::Error,
     },
 }
 
@@ -79,41 +147,32 @@ const KEYS_SHOWN: usize = 3;
 /// [`ContactError`]; only `Unreachable` is worth another attempt.
 pub async fn first_contact<S: Standby>(
     standby: &mut S,
-    stream: &str,
-    checkpoint_key: &Bytes,
-    primary: ClusterId,
+    claim: &Claim<'_>,
 ) -> Result<Contact, ContactError> {
     let cluster = standby.about().await.map_err(failed)?.cluster;
-    if cluster == primary {
+    if cluster == claim.primary {
         return Err(ContactError::SameCluster(cluster));
     }
-    let stored = standby.read(checkpoint_key).await.map_err(failed)?;
-    let checkpoint = match &stored {
-        None => None,
+    let key = reserved::checkpoint_key(claim.stream);
+    let stored = standby.read(&key).await.map_err(failed)?;
+    let (guard, checkpoint) = match &stored {
         Some(stored) => {
-            let record =
-                Checkpoint::decode(&stored.value).map_err(|why| ContactError::Unreadable {
-                    stream: stream.to_owned(),
-                    why,
-                })?;
-            Some(belongs(record, stream, primary)?)
+            let record = decode(claim.stream, &stored.value)?;
+            let guard = Guard::WrittenAt(stored.mod_revision);
+            (guard, Some(belongs(record, claim)?))
         }
-    };
-    let guard = match &stored {
-        Some(stored) => Guard::WrittenAt(stored.mod_revision),
         None => {
-            let keys = standby.foreign_keys(KEYS_SHOWN).await.map_err(failed)?;
-            if !keys.is_empty() {
-                return Err(ContactError::NotEmpty {
-                    cluster,
-                    stream: stream.to_owned(),
-                    keys,
-                });
-            }
-            Guard::NothingThere
+            check_nothing_there(standby, cluster, claim).await?;
+            (Guard::NothingThere, None)
         }
     };
     let txn_ops_max = standby.txn_ops_max().await.map_err(failed)?;
+    let ranges = claim.scope.standby_ranges().len();
+    // Beside the checkpoint's own compare.
+    let most = txn_ops_max.saturating_sub(1);
+    if guard == Guard::NothingThere && ranges > most {
+        return Err(ContactError::TooManyRanges { ranges, most });
+    }
     Ok(Contact {
         guard,
         checkpoint,
@@ -122,24 +181,57 @@ pub async fn first_contact<S: Standby>(
     })
 }
 
-fn belongs(
-    record: Checkpoint,
-    stream: &str,
-    primary: ClusterId,
-) -> Result<Checkpoint, ContactError> {
-    let stream = stream.to_owned();
-    if record.primary != primary {
-        let found = record.primary;
+async fn check_nothing_there<S: Standby>(
+    standby: &mut S,
+    cluster: ClusterId,
+    claim: &Claim<'_>,
+) -> Result<(), ContactError> {
+    if let Some((other, shared)) = others::sharing(standby, claim).await? {
+        return Err(ContactError::OtherStream {
+            stream: claim.stream.to_owned(),
+            other,
+            shared,
+        });
+    }
+    let keys = standby.foreign_keys(KEYS_SHOWN).await.map_err(failed)?;
+    if !keys.is_empty() {
+        return Err(ContactError::NotEmpty {
+            cluster,
+            stream: claim.stream.to_owned(),
+            keys,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn decode(stream: &str, value: &Bytes) -> Result<Checkpoint, ContactError> {
+    Checkpoint::decode(value).map_err(|why| ContactError::Unreadable {
+        stream: stream.to_owned(),
+        why,
+    })
+}
+
+fn belongs(record: Checkpoint, claim: &Claim<'_>) -> Result<Checkpoint, ContactError> {
+    let stream = claim.stream.to_owned();
+    if record.primary != claim.primary {
         return Err(ContactError::OtherPrimary {
             stream,
-            found,
-            expected: primary,
+            found: record.primary,
+            expected: claim.primary,
+        });
+    }
+    let expected = claim.scope.prefixes();
+    if record.scope != *expected {
+        return Err(ContactError::OtherScope {
+            stream,
+            found: record.scope.to_string(),
+            expected: expected.to_string(),
         });
     }
     Ok(record)
 }
 
-fn failed(failure: Failure) -> ContactError {
+pub(super) fn failed(failure: Failure) -> ContactError {
     match failure {
         Failure::Refused(_) => ContactError::Refused(failure),
         Failure::NotApplied(_)

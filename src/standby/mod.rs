@@ -14,6 +14,7 @@ mod etcd;
 mod failure;
 pub mod keeper;
 mod leases;
+mod others;
 mod pages;
 mod reconciler;
 mod writer;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 
 pub use auth::{Auth, read_store};
 pub use compaction::Compaction;
-pub use contact::{Contact, ContactError, first_contact};
+pub use contact::{Claim, Contact, ContactError, first_contact};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
 pub use leases::{Granted, LeaseStatus, Leases};
@@ -54,7 +55,7 @@ pub struct Transaction {
 pub enum Guard {
     /// The checkpoint was last written in this revision of the standby.
     WrittenAt(i64),
-    /// There is no checkpoint, and no key but reserved ones.
+    /// There is no checkpoint, and no key in the stream's scope.
     NothingThere,
 }
 
@@ -119,8 +120,8 @@ pub trait Standby: Send {
     /// Asks who it is, linearizably, so an answer also shows that it has a quorum.
     fn about(&mut self) -> impl Future<Output = Result<About, Failure>> + Send;
 
-    /// Up to `limit` keys that are not reserved, to show what lies in a standby that should be
-    /// empty.
+    /// Up to `limit` keys in the stream's scope, to show what lies in a standby that should hold
+    /// none of them.
     fn foreign_keys(
         &mut self,
         limit: usize,

@@ -43,6 +43,8 @@ pub struct Joined {
 pub struct Board {
     /// The stream's name.
     pub stream: String,
+    /// Which keys it replicates, as options say it.
+    pub scope: String,
     /// When the process started.
     pub started: Instant,
     /// What the process is doing.
@@ -68,9 +70,10 @@ pub struct Board {
 impl Board {
     /// An empty board.
     #[must_use]
-    pub fn new(stream: &str) -> Self {
+    pub fn new(stream: &str, scope: String) -> Self {
         Self {
             stream: stream.to_owned(),
+            scope,
             started: Instant::now(),
             phase: watch::Sender::new(Phase::Joining("starting".to_owned())),
             joined: watch::Sender::new(None),

@@ -22,6 +22,8 @@ pub struct Page {
     pub version: String,
     /// The stream's name.
     pub stream: String,
+    /// Which keys it replicates and how they are named in the standby, as options say it.
+    pub scope: String,
     /// `joining`, `contacting`, `installing`, `streaming` or `halted`.
     pub phase: String,
     /// What is waited for while joining or contacting.
@@ -203,6 +205,7 @@ impl Page {
         let mut page = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stream: board.stream.clone(),
+            scope: board.scope.clone(),
             phase: name.to_owned(),
             waiting_for,
             halted,

@@ -18,5 +18,6 @@ mod install;
 mod leases;
 mod leases_away;
 mod resume;
+mod scope;
 mod state;
 mod users;

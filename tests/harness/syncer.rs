@@ -156,6 +156,18 @@ impl Syncer {
         Ok(())
     }
 
+    /// As [`Syncer::respawn`], with these arguments in place of those that were added.
+    ///
+    /// # Errors
+    /// If it can't be killed or run.
+    pub fn respawn_with<S: Into<OsString>>(
+        &mut self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<()> {
+        self.settings.args = args.into_iter().map(Into::into).collect();
+        self.respawn()
+    }
+
     /// One argument more from the next start on.
     pub fn add_arg(&mut self, arg: impl Into<OsString>) {
         self.settings.args.push(arg.into());

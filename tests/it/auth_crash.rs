@@ -23,10 +23,11 @@ use etcd_syncer::reserved;
 use etcd_syncer::resolve::{
     DigestKey, Permission, Position, PrimaryState, Rules, Settings, Version,
 };
+use etcd_syncer::scope::{Prefixes, Scope};
 use etcd_syncer::standby::keeper::{self, Keeper};
 use etcd_syncer::standby::{
-    About, Answer, Auth, Failure, KeyValue, Reconciler, Standby, Stored, Transaction, Writer,
-    first_contact,
+    About, Answer, Auth, Claim, Failure, KeyValue, Reconciler, Standby, Stored, Transaction,
+    Writer, first_contact,
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
@@ -300,6 +301,7 @@ fn beginning() -> Checkpoint {
         batch: 0,
         ledger: Place::empty([7; 32]),
         ending_lease: LeaseId(0),
+        scope: Prefixes::default(),
     }
 }
 
@@ -340,7 +342,13 @@ fn idle_keeper() -> (keeper::Handle, DropGuard) {
 /// One process, until it has written everything.
 async fn live(mut standby: Both, process: u64) -> Left<Both> {
     let key = reserved::checkpoint_key(STREAM);
-    let contact = first_contact(&mut standby, STREAM, &key, PRIMARY).await;
+    let scope = Arc::new(Scope::all());
+    let claim = Claim {
+        stream: STREAM,
+        primary: PRIMARY,
+        scope: &scope,
+    };
+    let contact = first_contact(&mut standby, &claim).await;
     let contact = contact.unwrap();
     let mut checkpoint = contact.checkpoint.unwrap_or_else(beginning);
     let (state, ledger) = loaded(&mut standby, &checkpoint).await;
@@ -372,7 +380,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     };
     let metrics = apply::Metrics::register(&prometheus::Registry::new()).unwrap();
     let apply = Apply::new(
-        Pipeline::new(state, limits, HistoryPolicy::Keep),
+        Pipeline::new(state, scope, limits, HistoryPolicy::Keep),
         (writer, reconciler),
         (checkpoint, ledger),
         128,

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use etcd_syncer::ids::{ClusterId, LeaseId};
 use etcd_syncer::plan::{Nested, Write};
 use etcd_syncer::range::KeyRange;
-use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
+use etcd_syncer::scope::Scope;
 use etcd_syncer::standby::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
 
 pub(crate) use leases::{FakeLeases, LeaseFault};
@@ -71,6 +71,7 @@ pub(crate) struct State {
     pub(crate) leases: FakeLeases,
     faults: BTreeMap<usize, Fault>,
     under_way: Vec<(usize, Transaction)>,
+    scope: Scope,
     txn_ops_max: usize,
     request_bytes_max: usize,
 }
@@ -107,6 +108,7 @@ impl FakeStandby {
             leases: FakeLeases::default(),
             faults: faults.into_iter().collect(),
             under_way: Vec::new(),
+            scope: Scope::all(),
             txn_ops_max: 128,
             request_bytes_max: 3 << 19,
         })))
@@ -114,6 +116,12 @@ impl FakeStandby {
 
     pub(crate) fn txn_ops(self, max: usize) -> Self {
         self.state().txn_ops_max = max;
+        self
+    }
+
+    /// Which keys of it are the stream's.
+    pub(crate) fn scope(self, scope: Scope) -> Self {
+        self.state().scope = scope;
         self
     }
 
@@ -137,6 +145,12 @@ impl State {
             lease: LeaseId(0),
         };
         self.put_at_revision(&put);
+    }
+
+    /// Somebody else deletes a key.
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        self.revision += 1;
+        self.keys.remove(key);
     }
 
     /// Somebody else deletes everything.
@@ -230,7 +244,7 @@ impl State {
         let outermost = transaction.writes.len() + 1;
         let compares = match transaction.guard {
             Guard::WrittenAt(_) => 1,
-            Guard::NothingThere => 3,
+            Guard::NothingThere => 1 + self.scope.standby_ranges().len(),
         };
         let limit = self.txn_ops_max;
         let fits = outermost.max(compares) <= limit
@@ -270,8 +284,9 @@ impl State {
     }
 
     fn foreign(&self) -> impl Iterator<Item = &Bytes> {
-        let ours = reserved::range();
-        self.keys.keys().filter(move |key| !ours.contains(key))
+        let ranges = self.scope.standby_ranges();
+        let in_scope = |key: &Bytes| ranges.iter().any(|range| range.contains(key));
+        self.keys.keys().filter(move |key| in_scope(key))
     }
 
     fn put_at_revision(&mut self, put: &Put) {

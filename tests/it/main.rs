@@ -17,6 +17,7 @@ mod auth_pairs;
 mod auth_suite;
 mod fake_auth;
 mod fake_standby;
+mod first_contact;
 mod keeper;
 mod lease_suite;
 mod offline;

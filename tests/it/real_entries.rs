@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use etcd_syncer::plan::{Limits, Write};
 use etcd_syncer::resolve::{
     DigestKey, Position, PrimaryState, Put, Rules, Settings, Value, Version,
 };
+use etcd_syncer::scope::Scope;
 
 /// Create revision, mod revision, version, lease.
 type Meta = (i64, i64, i64, i64);
@@ -79,7 +81,8 @@ fn pipeline(version: Version) -> Result<Pipeline> {
         txn_ops_max: 128,
     };
     let state = PrimaryState::new(settings, Position::START);
-    Ok(Pipeline::new(state, limits, HistoryPolicy::Keep))
+    let scope = Arc::new(Scope::all());
+    Ok(Pipeline::new(state, scope, limits, HistoryPolicy::Keep))
 }
 
 /// Drives the log through, answering questions for values, and returns what a standby would hold.

@@ -1,15 +1,17 @@
 //! What a standby must do, asked of real etcd and of the fake alike.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use etcd_client::{Client, DeleteOptions, GetOptions};
 use etcd_syncer::ids::{ClusterId, LeaseId, RaftIndex, Revision, Term};
-use etcd_syncer::plan::{History, Limits, Nested, Planner, Unit, Write, nest};
+use etcd_syncer::plan::{History, Limits, Nested, Planner, Unit, Write, nest, on_standby};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Changes, Delta, Put, Value};
+use etcd_syncer::scope::{Scope, parse};
 use etcd_syncer::standby::{
     Answer, Compaction, Etcd, Failure, Guard, Leases, Options, Standby, Stored, Transaction,
 };
@@ -25,10 +27,14 @@ pub(crate) type Contents = BTreeMap<Vec<u8>, (Vec<u8>, i64, i64)>;
 pub(crate) trait Bench {
     type Standby: Standby + Leases + Compaction;
 
-    fn standby(&self) -> Self::Standby;
+    fn standby_for(&self, scope: Scope) -> Self::Standby;
+    fn standby(&self) -> Self::Standby {
+        self.standby_for(Scope::all())
+    }
     fn cluster(&self) -> ClusterId;
     async fn contents(&self) -> Result<Contents>;
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
+    async fn delete(&self, key: &[u8]) -> Result<()>;
     async fn clear(&self) -> Result<()>;
     async fn is_compacted(&self, revision: i64) -> Result<bool>;
 }
@@ -54,11 +60,12 @@ impl Real {
 impl Bench for Real {
     type Standby = Etcd;
 
-    fn standby(&self) -> Etcd {
+    fn standby_for(&self, scope: Scope) -> Etcd {
         Etcd::new(Options {
             endpoints: self.cluster.client_endpoints(),
             request_timeout: std::time::Duration::from_secs(5),
         })
+        .for_scope(Arc::new(scope))
     }
 
     fn cluster(&self) -> ClusterId {
@@ -75,6 +82,11 @@ impl Bench for Real {
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.client.kv_client().put(key, value, None).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, key: &[u8]) -> Result<()> {
+        self.client.kv_client().delete(key, None).await?;
         Ok(())
     }
 
@@ -97,8 +109,8 @@ impl Bench for Real {
 impl Bench for FakeStandby {
     type Standby = Self;
 
-    fn standby(&self) -> Self {
-        self.clone()
+    fn standby_for(&self, scope: Scope) -> Self {
+        self.clone().scope(scope)
     }
 
     fn cluster(&self) -> ClusterId {
@@ -118,6 +130,11 @@ impl Bench for FakeStandby {
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.state().put(key, value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &[u8]) -> Result<()> {
+        self.state().delete(key);
         Ok(())
     }
 
@@ -429,7 +446,7 @@ fn planned(changes: Changes) -> Result<Vec<Nested<Write>>> {
         revision: Revision(2),
         compact_revision: Revision(-1),
         members: None,
-        changes,
+        changes: on_standby(changes, &Scope::all()),
         lease: None,
         auth: Vec::new(),
         delta: Delta::default(),
@@ -452,6 +469,37 @@ async fn shows_foreign_keys(bench: &impl Bench) -> Result<()> {
         let found = standby.foreign_keys(limit).await?;
         ensure!(found == keys[..limit.min(4)], "{limit}: {found:?}");
     }
+    Ok(())
+}
+
+/// What is not in scope does not stand in the way of the first transaction.
+async fn looks_at_its_scope_only(bench: &impl Bench) -> Result<()> {
+    bench.clear().await?;
+    let texts = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let prefixes = parse(&texts(&["a/", "c/"]), &texts(&["a/x/"]), &texts(&["c/=b/"]));
+    let prefixes = prefixes.map_err(|(_, _, why)| anyhow::anyhow!(why))?;
+    let mut standby = bench.standby_for(Scope::new(prefixes)?);
+    for key in ["a", "a/x/1", "a0", "c/1", "-etcd-syncer-meta-/o/checkpoint"] {
+        bench.put(key.as_bytes(), b"1").await?;
+    }
+    let none: Vec<Bytes> = Vec::new();
+    ensure!(standby.foreign_keys(9).await? == none, "keys out of scope");
+    let claim = transaction(Guard::NothingThere, "claim", vec![put("z", "1")]);
+    for key in ["a/", "a/w", "a/x0", "b/1"] {
+        bench.put(key.as_bytes(), b"1").await?;
+        let found = standby.foreign_keys(9).await?;
+        ensure!(found == [key], "{found:?} for {key}");
+        fails_guard(bench, &mut standby, &claim).await?;
+        bench.delete(key.as_bytes()).await?;
+    }
+    applied(standby.write(&claim).await)?;
+    // A fake has one scope at a time.
+    bench.standby();
     Ok(())
 }
 
@@ -482,6 +530,7 @@ async fn suite(bench: &impl Bench) -> Result<()> {
         .context("reserved keys")?;
     lease_suite::suite(bench).await.context("leases")?;
     shows_foreign_keys(bench).await.context("foreign keys")?;
+    looks_at_its_scope_only(bench).await.context("scope")?;
     refuses_what_is_too_large(bench).await.context("too large")
 }
 

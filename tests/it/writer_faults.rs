@@ -11,8 +11,9 @@ use etcd_syncer::plan::{Nested, Write, nest};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{Put, Value};
+use etcd_syncer::scope::{Prefixes, Scope};
 use etcd_syncer::standby::{
-    Contact, ContactError, Error, Failure, Guard, Standby, Writer, first_contact,
+    Claim, Contact, ContactError, Error, Failure, Guard, Standby, Writer, first_contact,
 };
 use tokio::sync::watch;
 
@@ -73,6 +74,7 @@ fn checkpoint(process: u64, batch: usize) -> Checkpoint {
         batch: number,
         ledger: Place::empty([0; 32]),
         ending_lease: LeaseId(0),
+        scope: Prefixes::default(),
     }
 }
 
@@ -93,10 +95,20 @@ enum Ended {
     Failed(Error),
 }
 
+fn claim(primary: ClusterId, scope: &Scope) -> Claim<'_> {
+    let stream = STREAM;
+    Claim {
+        stream,
+        primary,
+        scope,
+    }
+}
+
 async fn contact(standby: &mut FakeStandby) -> Option<Contact> {
-    let key = key();
+    let scope = Scope::all();
     loop {
-        let asked = first_contact(standby, STREAM, &key, PRIMARY);
+        let claim = claim(PRIMARY, &scope);
+        let asked = first_contact(standby, &claim);
         match tokio::time::timeout(CRASHED, asked).await {
             Ok(Ok(contact)) => return Some(contact),
             Ok(Err(ContactError::Unreachable(_))) => {}
@@ -186,8 +198,8 @@ fn temporary() -> Vec<Fault> {
     ]
 }
 
-/// Calls before the first batch: who it is, the checkpoint, its keys, its limit.
-const CONTACT_CALLS: usize = 4;
+/// Calls before the first batch: who it is, the checkpoint, other streams, its keys, its limit.
+const CONTACT_CALLS: usize = 5;
 /// Beyond the last call of any run with one or two faults.
 const CALLS: usize = CONTACT_CALLS + 7 + 5;
 
@@ -348,7 +360,8 @@ async fn trouble_is_shown_until_it_is_over() {
 async fn the_fake_is_who_it_says() {
     let mut standby = FakeStandby::new();
     assert_eq!(standby.about().await.unwrap().cluster, CLUSTER);
-    let same = first_contact(&mut standby, STREAM, &key(), CLUSTER).await;
+    let scope = Scope::all();
+    let same = first_contact(&mut standby, &claim(CLUSTER, &scope)).await;
     assert_eq!(same, Err(ContactError::SameCluster(CLUSTER)));
 }
 

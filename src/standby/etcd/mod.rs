@@ -12,6 +12,7 @@ mod compaction;
 mod leases;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::plan::{Nested, Write};
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{Put, Value};
+use crate::scope::Scope;
 use crate::secret::Credentials;
 use crate::session::{self, Connection, Login, Session};
 
@@ -40,6 +42,7 @@ pub struct Options {
 /// A standby reached over the network.
 pub struct Etcd {
     options: Options,
+    scope: Arc<Scope>,
     endpoint: usize,
     connection: Option<Connection>,
     session: Session,
@@ -62,6 +65,7 @@ impl Etcd {
     pub fn new(options: Options) -> Self {
         Self {
             options,
+            scope: Arc::default(),
             endpoint: 0,
             connection: None,
             session: Session::new(None),
@@ -75,6 +79,12 @@ impl Etcd {
             session: Session::new(credentials),
             ..self
         }
+    }
+
+    /// Which keys of it are the stream's; all unless said otherwise.
+    #[must_use]
+    pub fn for_scope(self, scope: Arc<Scope>) -> Self {
+        Self { scope, ..self }
     }
 
     /// The endpoint that is used now.
@@ -224,7 +234,9 @@ const AUTH_IS_ON: &str = "the standby has auth enabled, and no user to log in as
 
 impl Standby for Etcd {
     async fn write(&mut self, transaction: &Transaction) -> Result<Answer, Failure> {
-        let asked = self.call(|mut to| async move { to.client.txn(txn(transaction)).await });
+        let scope = Arc::clone(&self.scope);
+        let scope = scope.as_ref();
+        let asked = self.call(|mut to| async move { to.client.txn(txn(transaction, scope)).await });
         let response = asked.await?;
         if !response.succeeded() {
             return Ok(Answer::GuardFailed);
@@ -289,12 +301,12 @@ impl Standby for Etcd {
 
     async fn foreign_keys(&mut self, limit: usize) -> Result<Vec<Bytes>, Failure> {
         let mut found = Vec::new();
-        for range in not_reserved() {
+        let scope = Arc::clone(&self.scope);
+        for range in scope.standby_ranges() {
             let wanted = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
             if wanted == 0 {
                 break;
             }
-            let range = &range;
             let asked = self.call(|mut to| async move {
                 let options = GetOptions::new()
                     .with_range(range.request_end())
@@ -339,17 +351,17 @@ impl Standby for Etcd {
     }
 }
 
-fn txn(transaction: &Transaction) -> Txn {
+fn txn(transaction: &Transaction, scope: &Scope) -> Txn {
     let mut ops = vec![TxnOp::put(
         transaction.checkpoint_key.as_ref(),
         transaction.checkpoint.as_ref(),
         None,
     )];
     ops.extend(transaction.writes.iter().map(operation));
-    Txn::new().when(compares(transaction)).and_then(ops)
+    Txn::new().when(compares(transaction, scope)).and_then(ops)
 }
 
-fn compares(transaction: &Transaction) -> Vec<Compare> {
+fn compares(transaction: &Transaction, scope: &Scope) -> Vec<Compare> {
     let key = transaction.checkpoint_key.as_ref();
     match transaction.guard {
         Guard::WrittenAt(revision) => {
@@ -357,7 +369,7 @@ fn compares(transaction: &Transaction) -> Vec<Compare> {
         }
         Guard::NothingThere => {
             // A range compare holds if each key in the range has version 0, so if there is no key.
-            let empty = not_reserved().into_iter().map(|range| {
+            let empty = scope.standby_ranges().iter().map(|range| {
                 Compare::version(range.start().as_ref(), CompareOp::Equal, 0)
                     .with_range(range.request_end())
             });
@@ -366,11 +378,6 @@ fn compares(transaction: &Transaction) -> Vec<Compare> {
                 .collect()
         }
     }
-}
-
-/// Everything but our own keys: two ranges.
-fn not_reserved() -> Vec<KeyRange> {
-    KeyRange::from(Bytes::from_static(&[0])).without(&reserved::range())
 }
 
 fn operation(nested: &Nested<Write>) -> TxnOp {

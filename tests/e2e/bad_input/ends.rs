@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use anyhow::{Context, Result, ensure};
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::scope::Prefixes;
 
 use super::{assert_ends, assert_stops, pair, store_checkpoint};
 use crate::harness::{Syncer, read_keys};
@@ -82,6 +83,7 @@ fn checkpoint(primary: u64, member: u64, index: u64) -> Checkpoint {
         batch: 1,
         ledger: Place::empty([0; 32]),
         ending_lease: LeaseId(0),
+        scope: Prefixes::default(),
     }
 }
 

@@ -104,6 +104,37 @@ async fn a_wrong_option_is_named_with_what_would_be_right() -> Result<()> {
         ("receive-bytes-max", "1", &["at least 16777216"]),
         ("standby-timeout", "5 parsecs", &["standby-timeout"]),
         ("standby-timeout", "0s", &["longer than nothing"]),
+        ("include-prefix", "", &["an empty prefix is every key"]),
+        ("include-prefix", "a/, b/", &["blanks at its ends", "\\x20"]),
+        ("include-prefix", "a\\q", &["\\xHH"]),
+        (
+            "include-prefix",
+            "-etcd-syncer-meta-/x",
+            &["never replicated"],
+        ),
+        (
+            "exclude-prefix",
+            "a/,,b/",
+            &["an empty prefix is every key"],
+        ),
+        (
+            "exclude-prefix",
+            "-etcd-syncer-meta-/x",
+            &["no key that is included begins so"],
+        ),
+        ("rewrite-prefix", "a/", &["write it as FROM=TO"]),
+        ("rewrite-prefix", "a/=", &["would have no name"]),
+        ("rewrite-prefix", "a/=b/,a/=c/", &["only one of them"]),
+        (
+            "rewrite-prefix",
+            "a/=-etcd-syncer-meta-/",
+            &["keys of etcd-syncer itself"],
+        ),
+        (
+            "rewrite-prefix",
+            "a/=b/",
+            &["a/ and b/ would both be b/", "--exclude-prefix"],
+        ),
     ] {
         let args = flags(&[(option, Some(value))]);
         let mut words = words.to_vec();
@@ -112,6 +143,50 @@ async fn a_wrong_option_is_named_with_what_would_be_right() -> Result<()> {
         assert_code(folder.path(), &args, &[], USAGE, &words).await?;
     }
     Ok(())
+}
+
+/// Prefixes that are good by themselves and not together; flags, the environment and the file alike.
+#[tokio::test]
+async fn prefixes_that_cannot_be_meant_together_are_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let together = |rest: &[(&'static str, &'static str)]| {
+        let rest = rest.iter().map(|(option, value)| (*option, Some(*value)));
+        let all = [("include-prefix", Some("a/,b/"))];
+        flags(&all.into_iter().chain(rest).collect::<Vec<_>>())
+    };
+    for (rest, words) in [
+        (
+            &[("exclude-prefix", "c/")][..],
+            &["--exclude-prefix c/", "no key that is included"][..],
+        ),
+        (
+            &[("exclude-prefix", "a")],
+            &["--include-prefix a/", "takes all of it out"],
+        ),
+        (
+            &[("rewrite-prefix", "c/=d/")],
+            &["--rewrite-prefix c/=d/", "no key in scope"],
+        ),
+        (
+            &[("rewrite-prefix", "a/=b/x/")],
+            &["a/ and b/x/ would both be b/x/"],
+        ),
+        (
+            &[("rewrite-prefix", "a/=c/"), ("rewrite-prefix", "b/=c/x")],
+            &["a/x and b/ would both be c/x"],
+        ),
+    ] {
+        assert_code(folder.path(), &together(rest), &[], USAGE, words).await?;
+    }
+    let file = folder.path().join("syncer.yaml");
+    std::fs::write(&file, "rewrite-prefix: [a/=c/]\nexclude-prefix: x/\n")?;
+    let args = flags(&[("config", file.to_str())]);
+    let envs = [("ETCD_SYNCER_INCLUDE_PREFIX", "a/,b/")];
+    let words = ["--exclude-prefix x/", "no key that is included"];
+    assert_code(folder.path(), &args, &envs, USAGE, &words).await?;
+    let envs = [("ETCD_SYNCER_INCLUDE_PREFIX", "")];
+    let words = ["--include-prefix", "unset its variable"];
+    assert_code(folder.path(), &args, &envs, USAGE, &words).await
 }
 
 #[tokio::test]

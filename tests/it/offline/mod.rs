@@ -14,6 +14,7 @@ use anyhow::Result;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::offline::{DataDir, Recovery};
+use etcd_syncer::scope::Prefixes;
 
 use crate::harness::Cluster;
 
@@ -42,5 +43,6 @@ fn at_the_beginning(primary: ClusterId) -> Checkpoint {
         batch: 0,
         ledger: Place::empty([1; 32]),
         ending_lease: LeaseId(0),
+        scope: Prefixes::default(),
     }
 }
