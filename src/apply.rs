@@ -271,10 +271,8 @@ impl<S: Standby + Auth> Apply<S> {
         // need more room than one list has.
         let list_max = list_max(self.txn_ops_max);
         let Some(mut writes) = nest(batch.writes().collect(), list_max) else {
-            return self.part(
-                batch,
-                Failure::TooManyOps("too many for one transaction".into()),
-            );
+            let failure = Failure::TooManyOps("too many for one transaction".into());
+            return self.part(batch, failure, stop).await;
         };
         let mut journal_bytes = 0;
         if let Some((key, record, place)) = journal {
@@ -296,7 +294,7 @@ impl<S: Standby + Auth> Apply<S> {
                 self.after(&batch, leases, written.revision).await
             }
             Err(failure @ Failure::LeaseNotFound(_)) => self.find_lost(batch, failure, stop).await,
-            Err(failure) => self.part(batch, failure),
+            Err(failure) => self.part(batch, failure, stop).await,
         }
     }
 
@@ -352,7 +350,15 @@ impl<S: Standby + Auth> Apply<S> {
     }
 
     /// The standby takes less than was thought: try halves.
-    fn part(&mut self, batch: Batch, failure: Failure) -> Result<(), End> {
+    async fn part(
+        &mut self,
+        batch: Batch,
+        failure: Failure,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        if let Some(id) = leases::ended_whole(&batch) {
+            return self.end_whole(batch, id, stop).await;
+        }
         let index = batch
             .units()
             .first()
@@ -387,6 +393,7 @@ impl<S: Standby + Auth> Apply<S> {
         checkpoint.term = last.term;
         checkpoint.revision = last.revision;
         checkpoint.compact_revision = last.compact_revision;
+        checkpoint.ending_lease = LeaseId(0);
         checkpoint.batch += 1;
         if let Some(members) = batch
             .units()

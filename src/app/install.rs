@@ -8,7 +8,7 @@ use super::stream::{Next, Session};
 use crate::checkpoint::{Basis, Phase as CheckpointPhase};
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
-use crate::ids::{MemberId, RaftIndex, Term};
+use crate::ids::{LeaseId, MemberId, RaftIndex, Term};
 use crate::install::{self, Install, Target, content_of};
 use crate::learner;
 use crate::ledger::Ledger;
@@ -100,6 +100,7 @@ impl App {
         (checkpoint.index, checkpoint.term) = (RaftIndex(0), Term(0));
         checkpoint.revision = Position::START.revision;
         checkpoint.compact_revision = Position::START.compact_revision;
+        checkpoint.ending_lease = LeaseId(0);
         checkpoint.voters.clear();
         checkpoint.learners.clear();
         checkpoint.batch += 1;

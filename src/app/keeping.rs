@@ -23,13 +23,19 @@ pub(super) struct Keeping {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Keeps the leases of the state alive on the standby, and ends those that ended lately.
+    /// Keeps the leases of the state alive on the standby, and ends those that ended lately, and
+    /// the one whose end the checkpoint announces.
     pub(super) fn keep(
         &self,
         state: &PrimaryState,
-        ended: BTreeSet<LeaseId>,
+        mut ended: BTreeSet<LeaseId>,
+        ending: LeaseId,
     ) -> (Keeping, keeper::Handle) {
-        let held = state.leases().map(|(id, _)| id).collect();
+        let leases = state.leases().map(|(id, _)| id);
+        let held = leases.filter(|id| *id != ending).collect();
+        if ending != LeaseId(0) {
+            ended.insert(ending);
+        }
         let known = keeper::Known { held, ended };
         let options = keeper::Options {
             ttl: self.config.standby_lease_ttl,

@@ -8,7 +8,7 @@ use super::keeping::Keeping;
 use crate::backoff::Backoff;
 use crate::checkpoint::{Basis, Checkpoint, Phase as CheckpointPhase, Place};
 use crate::exit::{Exit, Fatal};
-use crate::ids::{RaftIndex, Revision, Term};
+use crate::ids::{LeaseId, RaftIndex, Revision, Term};
 use crate::ledger::{Damaged, Ledger, Loaded, Loader};
 use crate::peer::join::Found;
 use crate::plan::auth::{Access, Given};
@@ -73,7 +73,8 @@ impl App {
         };
         match written {
             Ok(_) => {
-                let (keeping, keeper) = self.keep(&loaded.state, loaded.ended);
+                let (keeping, keeper) =
+                    self.keep(&loaded.state, loaded.ended, checkpoint.ending_lease);
                 let base = Base {
                     writer,
                     reconciler: self.reconciler(&loaded.state),
@@ -119,6 +120,7 @@ impl App {
             writer: 0,
             batch: 0,
             ledger: Place::empty(*digest_key.random()),
+            ending_lease: LeaseId(0),
         };
         let ledger = Ledger::new(&self.config.stream, None, &digest_key);
         // The log begins with the members that the cluster was made of.

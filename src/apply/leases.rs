@@ -4,14 +4,17 @@
 //! the standby lost is made again with the keys that are still there; keys that went with a lease
 //! cannot be brought back from here, and end the stream.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Apply, End};
+use super::{Apply, End, own_put};
 use crate::ids::LeaseId;
 use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
+use crate::range::KeyRange;
 use crate::reserved;
-use crate::resolve::{Put, Value};
+use crate::resolve::{LeaseChange, Put, Value};
 use crate::standby::keeper;
 use crate::standby::{self, Auth, Failure, Standby};
 
@@ -67,6 +70,95 @@ impl<S: Standby + Auth> Apply<S> {
             }
         }
         Ok(())
+    }
+
+    /// Brings a revoke to the standby that has more keys than one transaction takes: the standby's
+    /// own revoke deletes them at once. The checkpoint says so beforehand, so whoever goes on from
+    /// it does the same again, and takes the keys for neither there nor lost.
+    pub(super) async fn end_whole(
+        &mut self,
+        batch: Batch,
+        id: LeaseId,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let Some(mut after) = self.checkpoint_after(&batch) else {
+            return Ok(());
+        };
+        tracing::info!(lease = %id, keys = batch.ops(), "the standby revokes a large lease itself");
+        self.attach_all(id, &batch, stop).await?;
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.batch += 1;
+        checkpoint.ending_lease = id;
+        let sent = self.send(Vec::new(), &checkpoint, stop).await?;
+        sent.map_err(refused)?;
+        self.checkpoint = checkpoint;
+        tokio::select! {
+            ended = self.keeper.end(id) => ended?,
+            () = stop.cancelled() => return Err(End::Stopped),
+        }
+        let digest_key = self.pipeline.state().digest_key();
+        let journal = self.ledger.journal(&batch.delta(), digest_key);
+        let mut writes = Vec::new();
+        let mut journal_bytes = 0;
+        if let Some((key, record, place)) = journal {
+            journal_bytes = record.len();
+            writes.push(own_put(key, record));
+            after.ledger = place;
+        }
+        after.batch += 1;
+        let started = Instant::now();
+        match self.send(writes, &after, stop).await? {
+            Ok(written) => {
+                self.ledger.journaled(after.ledger.clone(), journal_bytes);
+                self.checkpoint = after;
+                self.note(&batch, written, started.elapsed());
+                self.durable.send_replace(self.checkpoint.index);
+                self.after(&batch, LeasePlan::default(), written.revision)
+                    .await
+            }
+            Err(failure) => Err(End::TooLarge {
+                index: after.index,
+                failure,
+                flag: "--max-request-bytes",
+            }),
+        }
+    }
+
+    /// Makes sure that all keys of a lease that is about to end are attached to it on the standby.
+    async fn attach_all(
+        &mut self,
+        id: LeaseId,
+        batch: &Batch,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        if self.checkpoint.ending_lease == id {
+            // Some process was at it before, and it may have ended.
+            return Ok(());
+        }
+        let found = tokio::select! {
+            found = self.keeper.inspect(id) => found,
+            () = stop.cancelled() => return Err(End::Stopped),
+        };
+        let found = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                self.hold(vec![id], stop).await?;
+                Vec::new()
+            }
+            Err(keeper::Error::Refused(failure)) => {
+                tracing::warn!(lease = %id, standby_says = %failure, "its keys are not compared");
+                return Ok(());
+            }
+            Err(error @ keeper::Error::Ended) => return Err(error.into()),
+        };
+        let ours = reserved::range();
+        let deletes = batch.units().iter().flat_map(|unit| &unit.changes.deletes);
+        let missing = deletes.map(KeyRange::start).filter(|key| {
+            let is_there = found.binary_search(key).is_ok();
+            !is_there && !ours.contains(key)
+        });
+        let puts: Vec<_> = missing.map(|key| (key.clone(), id)).collect();
+        self.attach(id, puts, stop).await
     }
 
     async fn hold(&self, ids: Vec<LeaseId>, stop: &CancellationToken) -> Result<(), End> {
@@ -247,6 +339,17 @@ impl<S: Standby + Auth> Apply<S> {
             }
         }
         Ok(())
+    }
+}
+
+/// The lease that a batch of one entry ends, if that is all it does.
+pub(super) fn ended_whole(batch: &Batch) -> Option<LeaseId> {
+    let [unit] = batch.units() else {
+        return None;
+    };
+    match unit.lease {
+        Some(LeaseChange::Revoked { id }) if unit.changes.puts.is_empty() => Some(id),
+        Some(LeaseChange::Revoked { .. } | LeaseChange::Granted { .. }) | None => None,
     }
 }
 

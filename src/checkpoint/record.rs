@@ -4,7 +4,7 @@
 use prost::Message as _;
 
 use super::Place;
-use crate::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use crate::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use crate::pb::checkpointpb;
 
 /// The layout this version writes, and the only one it reads.
@@ -37,6 +37,10 @@ pub struct Checkpoint {
     pub batch: u64,
     /// Where the primary's state at the index is kept.
     pub ledger: Place,
+    /// The lease that the entry behind the index ends, 0 for none. It has more keys than one
+    /// transaction takes, so the standby revokes it whole: it and its keys may be gone already,
+    /// and but for that the standby is at the index.
+    pub ending_lease: LeaseId,
 }
 
 /// What a stream is doing with its standby.
@@ -119,6 +123,7 @@ impl Checkpoint {
             ledger: Some(self.ledger.encode()),
             target_index: target.0.0,
             target_term: target.1.0,
+            ending_lease: self.ending_lease.0,
         }
         .encode_to_vec()
     }
@@ -162,6 +167,7 @@ impl Checkpoint {
             writer: record.writer,
             batch: record.batch,
             ledger,
+            ending_lease: LeaseId(record.ending_lease),
         })
     }
 }
@@ -190,6 +196,7 @@ mod tests {
                 next_journal: 11,
                 digest_key: [12; 32],
             },
+            ending_lease: LeaseId(-15),
         }
     }
 

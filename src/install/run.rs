@@ -345,6 +345,7 @@ impl<S: Standby + Auth> Install<'_, S> {
         checkpoint.learners.clone_from(&target.learners);
         checkpoint.revision = position.revision;
         checkpoint.compact_revision = position.compact_revision;
+        checkpoint.ending_lease = LeaseId(0);
         let sent = self.send(&Piece::default(), checkpoint).await?;
         sent.map_err(Error::TooLarge)
     }

@@ -25,7 +25,7 @@ pub use nest::{Nested, capacity, list_max, nest};
 
 use crate::ids::RaftIndex;
 use crate::reserved;
-use crate::resolve::Changes;
+use crate::resolve::{Changes, LeaseChange};
 
 /// What one transaction of the standby may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Planner {
         unit.changes = without_reserved(unit.changes);
         let changes = &unit.changes;
         if self.open.units().is_empty() {
-            self.check_alone(unit.index, changes)?;
+            self.check_alone(&unit)?;
         } else {
             // Each put may part a range of the batch in two, which adds one operation more.
             let ops = self.open.ops() + 2 * changes.puts.len() + changes.deletes.len();
@@ -131,11 +131,15 @@ impl Planner {
         (!batch.units().is_empty()).then_some(batch)
     }
 
-    fn check_alone(&self, index: RaftIndex, changes: &Changes) -> Result<(), TooLarge> {
+    /// The keys of a lease that ends are deleted by the standby itself, if they are too many.
+    fn check_alone(&self, unit: &Unit) -> Result<(), TooLarge> {
+        let changes = &unit.changes;
         let ops = changes.puts.len() + changes.deletes.len();
-        if ops <= self.capacity {
+        let ends_lease = matches!(unit.lease, Some(LeaseChange::Revoked { .. }));
+        if ops <= self.capacity || (ends_lease && changes.puts.is_empty()) {
             return Ok(());
         }
+        let index = unit.index;
         let txn_ops_max = self.limits.txn_ops_max;
         Err(TooLarge {
             index,

@@ -205,6 +205,28 @@ fn limits_end_a_batch_but_never_split_an_entry() {
     assert!(planner.take().is_some() && planner.take().is_none());
 }
 
+/// The standby revokes such a lease itself, so the planner lets it pass, alone.
+#[test]
+fn the_end_of_a_lease_is_never_too_large() {
+    let mut planner = Planner::new(Limits {
+        txn_ops_max: 2,
+        ..LIMITS
+    });
+    let keys: Vec<KeyRange> = (0..20)
+        .map(|n| KeyRange::single(&key(&format!("{n:02}"))))
+        .collect();
+    let mut ended = unit(1, vec![], keys.clone());
+    ended.lease = Some(LeaseChange::Revoked { id: LeaseId(7) });
+    assert!(push(&mut planner, ended, History::Last));
+    let next = unit(2, vec![put("z", "1")], vec![]);
+    assert!(!push(&mut planner, next, History::Last), "it goes alone");
+    let batch = planner.take().unwrap();
+    assert_eq!((batch.ops(), batch.units().len()), (20, 1));
+    assert_eq!(batch.leases().revokes, [LeaseId(7)]);
+    let plain = planner.push(unit(2, vec![], keys), History::Last);
+    assert!(plain.is_err(), "{plain:?}");
+}
+
 #[test]
 fn what_can_never_fit_names_the_flag() {
     let limits = Limits {
@@ -217,7 +239,7 @@ fn what_can_never_fit_names_the_flag() {
         .unwrap_err();
     assert_eq!(
         (error.index, error.ops, error.capacity),
-        (RaftIndex(7), 20, capacity(2))
+        (RaftIndex(7), 20, capacity(list_max(3)))
     );
     assert!(error.to_string().contains("--max-txn-ops"));
 }

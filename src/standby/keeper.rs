@@ -73,6 +73,8 @@ pub struct View {
     pub held: usize,
     /// Leases that still have to be ended on the standby; they are empty.
     pub ending: usize,
+    /// Leases whose keys have not been compared yet since the start.
+    pub unseen: usize,
     /// Leases made.
     pub granted: u64,
     /// Leases ended.
@@ -125,6 +127,8 @@ pub struct Keeper<S> {
     commands: mpsc::Receiver<Command>,
     gone: mpsc::UnboundedSender<Vec<LeaseId>>,
     found: mpsc::Sender<Vec<(LeaseId, Vec<Bytes>)>>,
+    /// Who waits for the end of a lease.
+    awaiting_end: Option<(LeaseId, Answer<()>)>,
     /// Who waits for the keys of a lease.
     inspecting: Option<(LeaseId, Answer<Option<Vec<Bytes>>>)>,
     /// Whose keys are still to be looked at.
@@ -186,6 +190,7 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             commands,
             gone,
             found,
+            awaiting_end: None,
             inspecting: None,
             unseen: known.held.into(),
             strangers: Strangers::Ended(known.ended),
@@ -241,6 +246,10 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             }
             Command::Release(ids) => self.book.release(ids),
             Command::Pass(ids) => self.pass(&ids),
+            Command::End(id, answer) => {
+                self.book.release([id]);
+                self.awaiting_end = Some((id, answer));
+            }
             Command::Compact(revision) => match self.compaction {
                 CompactionPolicy::Follow => self.compact_to = Some(revision),
                 CompactionPolicy::None => {}
@@ -370,11 +379,16 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
 
     fn show(&mut self) {
         let (held, ending) = (self.book.rota.len(), self.book.ending());
+        let unseen = self.unseen.len();
         let trouble = self.lanes.iter().find_map(Lane::trouble);
         let trouble = trouble.map(ToString::to_string);
         self.view.send_if_modified(|view| {
-            let is_new = view.held != held || view.ending != ending || view.trouble != trouble;
+            let is_new = view.held != held
+                || view.ending != ending
+                || view.unseen != unseen
+                || view.trouble != trouble;
             view.held = held;
+            view.unseen = unseen;
             view.ending = ending;
             view.trouble = trouble;
             is_new

@@ -14,6 +14,8 @@ pub struct LeasesPage {
     pub held: usize,
     /// Empty leases that are still to be ended.
     pub ending: usize,
+    /// Leases whose keys have not been compared yet since the start.
+    pub unseen: usize,
     /// Leases made.
     pub granted: u64,
     /// Leases ended.
@@ -35,6 +37,7 @@ impl LeasesPage {
         Self {
             held: keeper.held,
             ending: keeper.ending,
+            unseen: keeper.unseen,
             granted: keeper.granted,
             revoked: keeper.revoked,
             renewed: keeper.renewed,
@@ -67,7 +70,11 @@ impl LeaseMetrics {
     }
 
     pub(super) fn set(&self, page: &LeasesPage) {
-        for (state, count) in [("held", page.held), ("ending", page.ending)] {
+        for (state, count) in [
+            ("held", page.held),
+            ("ending", page.ending),
+            ("unseen", page.unseen),
+        ] {
             self.leases.with_label_values(&[state]).set(size(count));
         }
         for (event, count) in [

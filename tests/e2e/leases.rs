@@ -8,6 +8,10 @@ use etcd_client::{
     Client, CompactionOptions, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp,
 };
 
+use etcd_syncer::checkpoint::Checkpoint;
+use etcd_syncer::ids::LeaseId;
+use etcd_syncer::reserved;
+
 use crate::attach::attach;
 use crate::harness::{
     Cluster, LeaseInfo, LeftOver, Syncer, Version, assert_same_keys_and_values,
@@ -155,52 +159,116 @@ async fn life_of_leases_3_6_to_3_5() -> Result<()> {
     Box::pin(life_of_leases(Version::V3_6, Version::V3_5)).await
 }
 
-/// All keys of a lease vanish in one revision of the standby, however many they are.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_keys_vanish_at_once() -> Result<()> {
-    const KEYS: usize = 10_000;
-    let pair = Pair::start(Version::V3_6, Version::V3_6, &[]).await?;
+/// Lease 9 with so many keys, and others in between, so that no range covers them all.
+async fn large_lease(pair: &Pair, keys: usize, padding: &str) -> Result<()> {
     grant(&pair.client, 9, TTL).await?;
-    let names: Vec<String> = (0..KEYS).map(|n| format!("k/{n:05}")).collect();
+    let names: Vec<String> = (0..keys).map(|n| format!("k/{n:05}{padding}")).collect();
     for some in names.chunks(100) {
         let put = |name: &String| {
             let options = PutOptions::new().with_lease(9);
             TxnOp::put(name.as_str(), "v", Some(options))
         };
         let ops: Vec<TxnOp> = some.iter().map(put).collect();
-        pair.client
-            .kv_client()
-            .txn(Txn::new().and_then(ops))
-            .await?;
+        let txn = Txn::new().and_then(ops);
+        pair.client.kv_client().txn(txn).await?;
     }
-    // Others in between, so that no range covers them all.
     for name in names.iter().step_by(10) {
         put(&pair.client, &format!("{name}+"), 0).await?;
     }
-    pair.wait_same(Duration::from_secs(60)).await?;
-    let standby = pair.standby.client().await?;
-    let prefix = GetOptions::new().with_prefix().with_count_only();
-    let before = standby.kv_client().get("k/", Some(prefix.clone())).await?;
-    let count = i64::try_from(KEYS + KEYS / 10)?;
-    ensure!(before.count() == count, "{}", before.count());
+    pair.wait_same(Duration::from_secs(60)).await
+}
 
-    revoke(&pair.client, 9).await?;
-    pair.wait_same(SOON).await?;
-    // One revision before the keys were gone all of them were there.
-    let mut at = before.header().context("a header")?.revision();
+/// The numbers of keys that the standby held, one after the other, since `from`.
+async fn counts_since(standby: &Client, from: i64) -> Result<Vec<i64>> {
+    let now = standby.kv_client().get("k", None).await?;
+    let now = now.header().context("a header")?.revision();
     let mut counts = Vec::new();
-    loop {
-        at += 1;
-        let options = prefix.clone().with_revision(at);
-        match standby.kv_client().get("k/", Some(options)).await {
-            Ok(page) => counts.push(page.count()),
-            Err(_) => break,
-        }
+    for revision in from..=now {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let options = options.with_revision(revision);
+        let page = standby.kv_client().get("k/", Some(options)).await?;
+        counts.push(page.count());
     }
     counts.dedup();
-    let left = i64::try_from(KEYS / 10)?;
-    ensure!(counts == [left] || counts == [count, left], "{counts:?}");
+    Ok(counts)
+}
+
+async fn revision_of(client: &Client) -> Result<i64> {
+    let answer = client.kv_client().get("k", None).await?;
+    Ok(answer.header().context("a header")?.revision())
+}
+
+/// All keys of a lease vanish in one revision of the standby, however many they are: in one
+/// transaction, or, where they are too many for one, by the standby's own revoke.
+async fn many_keys_vanish_at_once(keys: usize, padding: &str, whole: bool) -> Result<()> {
+    let pair = Pair::start(Version::V3_6, Version::V3_6, &[]).await?;
+    large_lease(&pair, keys, padding).await?;
+    let standby = pair.standby.client().await?;
+    let before = revision_of(&standby).await?;
+    revoke(&pair.client, 9).await?;
+    pair.wait_same(SOON).await?;
+    put(&pair.client, "after", 0).await?;
+    pair.wait_same(SOON).await?;
+    let counts = counts_since(&standby, before).await?;
+    let left = i64::try_from(keys / 10)?;
+    let all = i64::try_from(keys)? + left;
+    ensure!(counts == [all, left], "{counts:?}");
+    let log = pair.syncer.log()?;
+    let by_revoke = log.contains("the standby revokes a large lease itself");
+    ensure!(by_revoke == whole, "{log}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_keys_vanish_at_once() -> Result<()> {
+    Box::pin(many_keys_vanish_at_once(10_000, "", false)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_keys_than_a_transaction_takes_vanish_at_once() -> Result<()> {
+    Box::pin(many_keys_vanish_at_once(25_000, &"x".repeat(80), true)).await
+}
+
+/// A process ends while the standby revokes a large lease: before it does, and after it did.
+async fn the_end_of_a_large_lease_is_taken_up(done: bool) -> Result<()> {
+    let mut pair = Pair::start(Version::V3_5, Version::V3_7, &[]).await?;
+    large_lease(&pair, 25_000, &"x".repeat(80)).await?;
+    let standby = pair.standby.client().await?;
+    pair.syncer.kill()?;
+    revoke(&pair.client, 9).await?;
+    let key = reserved::checkpoint_key("test");
+    let found = standby.kv_client().get(key.as_ref(), None).await?;
+    let found = found.kvs().first().context("a checkpoint")?;
+    let mut checkpoint = Checkpoint::decode(found.value())?;
+    checkpoint.ending_lease = LeaseId(9);
+    let mut kv = standby.kv_client();
+    kv.put(key.as_ref(), checkpoint.encode(), None).await?;
+    if done {
+        revoke(&standby, 9).await?;
+    }
+    pair.syncer.respawn()?;
+    pair.wait_same(Duration::from_secs(60)).await?;
+    let leases = pair.leases(|leases| leases["ending"] == 0).await?;
+    ensure!(leases["lost"] == 0 && leases["held"] == 0, "{leases}");
+    // The id is free again.
+    grant(&pair.client, 9, TTL).await?;
+    put(&pair.client, "again", 9).await?;
+    pair.wait_same(SOON).await?;
+    let found = standby.kv_client().get(key.as_ref(), None).await?;
+    let found = found.kvs().first().context("a checkpoint")?;
+    let checkpoint = Checkpoint::decode(found.value())?;
+    ensure!(checkpoint.ending_lease == LeaseId(0), "{checkpoint:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_large_lease_is_taken_up_before_it_is_done() -> Result<()> {
+    Box::pin(the_end_of_a_large_lease_is_taken_up(false)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_large_lease_is_taken_up_after_it_was_done() -> Result<()> {
+    Box::pin(the_end_of_a_large_lease_is_taken_up(true)).await
 }
 
 /// A lease that somebody ends on the standby is made again if that is possible, and never silently.

@@ -1,6 +1,7 @@
 //! A process that ends at any call to the standby, between keys and users: the next one goes on
 //! from the checkpoint, with digests for what it does not know, and everything ends up as it would.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,25 +11,26 @@ use etcd_syncer::apply::{self, Apply, Left};
 use etcd_syncer::base64;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
 use etcd_syncer::entry::{self, Committed};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::learner::Handout;
 use etcd_syncer::ledger::{Ledger, Loader};
 use etcd_syncer::pb::etcdpb::{self, InternalRaftRequest};
 use etcd_syncer::pipeline::{HistoryPolicy, Pipeline};
-use etcd_syncer::plan::Limits;
 use etcd_syncer::plan::auth::{Access, AuthCall, Given};
+use etcd_syncer::plan::{CompactionPolicy, Limits};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{
     DigestKey, Permission, Position, PrimaryState, Rules, Settings, Version,
 };
+use etcd_syncer::standby::keeper::{self, Keeper};
 use etcd_syncer::standby::{
     About, Answer, Auth, Failure, KeyValue, Reconciler, Standby, Stored, Transaction, Writer,
     first_contact,
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::auth_model::OURS;
 use crate::fake_auth::FakeAuth;
@@ -297,6 +299,7 @@ fn beginning() -> Checkpoint {
         writer: 0,
         batch: 0,
         ledger: Place::empty([7; 32]),
+        ending_lease: LeaseId(0),
     }
 }
 
@@ -316,6 +319,22 @@ async fn loaded(standby: &mut Both, checkpoint: &Checkpoint) -> (PrimaryState, L
     }
     let loaded = loader.finish().unwrap();
     (loaded.state, loaded.ledger)
+}
+
+/// A keeper that has nothing to do, on a standby of its own.
+fn idle_keeper() -> (keeper::Handle, DropGuard) {
+    let options = keeper::Options {
+        ttl: Duration::from_secs(3600),
+        compaction: CompactionPolicy::None,
+    };
+    let known = keeper::Known {
+        held: Vec::new(),
+        ended: BTreeSet::new(),
+    };
+    let (keeper, handle) = Keeper::new(FakeStandby::new, options, known, watch::Sender::default());
+    let stop = CancellationToken::new();
+    tokio::spawn(keeper.run(stop.clone()));
+    (handle, stop.drop_guard())
 }
 
 /// One process, until it has written everything.
@@ -344,10 +363,12 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     handouts_in.send(rest.collect()).unwrap();
     drop(handouts_in);
     let (_rules, rules) = watch::channel(Rules::of(Version::new(3, 6, 14)));
+    let (keeper, _stop) = idle_keeper();
     let channels = apply::Channels {
         handouts,
         durable: watch::Sender::new(RaftIndex(0)),
         rules,
+        keeper,
     };
     let metrics = apply::Metrics::register(&prometheus::Registry::new()).unwrap();
     let apply = Apply::new(

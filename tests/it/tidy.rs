@@ -44,7 +44,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ),
     (
         "apply",
-        "checkpoint ids learner ledger pipeline plan reserved resolve standby",
+        "checkpoint ids learner ledger pipeline plan range reserved resolve standby",
     ),
     (
         "install",

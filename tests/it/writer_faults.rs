@@ -72,6 +72,7 @@ fn checkpoint(process: u64, batch: usize) -> Checkpoint {
         writer: process,
         batch: number,
         ledger: Place::empty([0; 32]),
+        ending_lease: LeaseId(0),
     }
 }
 

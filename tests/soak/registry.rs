@@ -217,7 +217,24 @@ async fn registry(from: Version, to: Version) -> Result<()> {
         "{leases}"
     );
     ensure!(leases["lost"] == 0, "{leases}");
-    Ok(())
+
+    // A process that begins looks at every lease, while the stream goes on.
+    syncer.respawn()?;
+    let started = Instant::now();
+    let count = u64::try_from(ids.len()).ok();
+    let status = syncer
+        .wait_status("all are renewed", Duration::from_secs(120), |status| {
+            let leases = &status["leases"];
+            leases["renewed"].as_u64() >= count && leases["unseen"] == 0
+        })
+        .await?;
+    let leases = &status["leases"];
+    println!(
+        "a new process saw and renewed all within {:.1?}",
+        started.elapsed()
+    );
+    ensure!(leases["lost"] == 0 && leases["restored"] == 0, "{leases}");
+    wait_same(&primary, &standby, &syncer).await
 }
 
 /// Who comes and goes.

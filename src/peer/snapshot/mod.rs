@@ -12,8 +12,8 @@
 //!   transaction open. The answer can wait for any length of time; until then the leader keeps
 //!   its log, in memory. So what is no longer of use is cut at once.
 //! - After a failure a leader sends all of it again with the next heartbeat that is answered. So
-//!   nothing is said to it for a while ([`retry`]), and its request is cut only when it may count
-//!   us as inactive; to an inactive member it sends no snapshot.
+//!   nothing is said to it for a while (module `retry`), and its request is cut only when it may
+//!   count us as inactive; to an inactive member it sends no snapshot.
 //! - No answer but 204 after the installation, and 400 to what is no snapshot.
 //!
 //! # Source

@@ -1,11 +1,11 @@
 //! Users of whom members of 3.5 may still see an older record.
 //!
-//! From 3.5.3 on they look a requester's record up in a buffer of recent writes first, and the lookup
-//! goes one place too far: behind the last record of the buffer lies what an earlier batch left
-//! there. So a member may see the record of a user that was deleted, or one from before a change if
-//! users that come first in order were written after it. Whether it does depends on how its writes
-//! fell into batches, which the log does not tell. Of the record only role root matters: all other
-//! rights are kept elsewhere.
+//! From 3.5.3 on they look a requester's record up in a buffer of recent writes first, and the
+//! lookup goes one place too far: behind the last record of the buffer lies what an earlier batch
+//! left there. So a member may see the record of a user that was deleted, or one from before a
+//! change if users that come first in order were written after it. Whether it does depends on how
+//! its writes fell into batches, which the log does not tell. Of the record only role root matters:
+//! all other rights are kept elsewhere.
 //!
 //! # Source
 //! etcd 3.5.33 `server/mvcc/backend/tx_buffer.go`, `bucketBuffer.Range` and `txBuffer.reset`;

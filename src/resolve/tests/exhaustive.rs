@@ -1,5 +1,5 @@
-//! Every history of up to four ops over two keys and two leases: each put, delete, grant, revoke and
-//! compaction, and one Txn for each way in which requests of a Txn can meet.
+//! Every history of up to four ops over two keys and two leases: each put, delete, grant, revoke
+//! and compaction, and one Txn for each way in which requests of a Txn can meet.
 
 use super::harness::{Step, Trio};
 use super::*;

@@ -42,6 +42,7 @@ pub(super) enum Command {
     Hold(Vec<LeaseId>, Answer<()>),
     Release(Vec<LeaseId>),
     Pass(Vec<LeaseId>),
+    End(LeaseId, Answer<()>),
     Compact(i64),
     Inspect(
         LeaseId,
@@ -69,6 +70,17 @@ impl Handle {
     /// [`Error::Ended`].
     pub async fn release(&self, ids: Vec<LeaseId>) -> Result<(), Error> {
         self.tell(Command::Release(ids)).await
+    }
+
+    /// Waits until a lease has ended, and the keys attached to it are deleted.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the standby never will.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; the lease ends all the same.
+    pub async fn end(&self, id: LeaseId) -> Result<(), Error> {
+        self.ask(|answer| Command::End(id, answer)).await
     }
 
     /// Says that these leases came and went without the standby's being told: if a process before

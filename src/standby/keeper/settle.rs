@@ -75,6 +75,13 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 Err(_) => Revoked::NotDone,
             };
             self.book.revoked(id, outcome, now);
+            let is_over = result
+                .as_ref()
+                .map_or_else(|failure| !is_worth_another_try(failure), |()| true);
+            if is_over && let Some((_, waiting)) = self.awaiting_end.take_if(|(end, _)| *end == id)
+            {
+                let _nobody_waits = waiting.send(result.clone());
+            }
             match result {
                 Ok(()) => self.view.send_modify(|view| view.revoked += 1),
                 Err(failure) => last = Some(failure),

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 
 use super::{assert_ends, assert_stops, pair, store_checkpoint};
 use crate::harness::{Syncer, read_keys};
@@ -81,6 +81,7 @@ fn checkpoint(primary: u64, member: u64, index: u64) -> Checkpoint {
         writer: 7,
         batch: 1,
         ledger: Place::empty([0; 32]),
+        ending_lease: LeaseId(0),
     }
 }
 

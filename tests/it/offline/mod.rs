@@ -12,7 +12,7 @@ mod three;
 
 use anyhow::Result;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
-use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 use etcd_syncer::offline::{DataDir, Recovery};
 
 use crate::harness::Cluster;
@@ -41,5 +41,6 @@ fn at_the_beginning(primary: ClusterId) -> Checkpoint {
         writer: 0,
         batch: 0,
         ledger: Place::empty([1; 32]),
+        ending_lease: LeaseId(0),
     }
 }
