@@ -5,13 +5,15 @@
 CARGO ?= cargo
 # Two at a time: each test of the whole program runs several etcd members of its own.
 TEST_THREADS ?= 2
+# How long random histories are made on real clusters by `make soak`, beside what it does anyway.
+MINUTES ?= 10
 
 help:
 	@echo "make demo    replicate a real etcd cluster into another one, and watch it"
 	@echo "make test    all tests, on real etcd 3.4, 3.5, 3.6 and 3.7"
 	@echo "make check   formatting, clippy, documentation and tests"
 	@echo "make bench   this program beside etcdctl make-mirror, in one run"
-	@echo "make soak    what a learner costs its primary; takes some minutes"
+	@echo "make soak    what a learner costs its primary, and MINUTES=$(MINUTES) of random histories"
 	@echo "make build   the release binary, target/release/etcd-syncer"
 
 setup:
@@ -41,3 +43,5 @@ bench: setup
 
 soak: setup
 	$(CARGO) test --release --test soak -- --test-threads=1 --nocapture
+	ETCD_SYNCER_TEST_MINUTES=$(MINUTES) \
+	  $(CARGO) test --release --test histories random -- --test-threads=1 --nocapture

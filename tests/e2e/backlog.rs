@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::attach::attach;
-use crate::harness::{Cluster, Version, connect, wait_same_keys_and_values};
+use crate::harness::{Cluster, Version, attach, connect, wait_same_keys_and_values};
 
 const VALUE_BYTES: usize = 100_000;
 const VALUES: usize = 2_500;

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::attach::attach;
 use crate::harness::{
     Cluster, LeftOver, Version, Workload, assert_same_keys_and_values, assert_same_lease_keys,
-    eventually, wait_same_keys_and_values,
+    attach, eventually, wait_same_keys_and_values,
 };
 use crate::state::{Dump, assert_same_state};
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use etcd_client::GetOptions;
 
-use crate::attach::attach;
 use crate::harness::{
     Cluster, LeftOver, Syncer, Version, Workload, assert_same_keys_and_values,
-    assert_same_lease_keys, wait_same_keys_and_values,
+    assert_same_lease_keys, attach, wait_same_keys_and_values,
 };
 use crate::state::{Dump, assert_same_state};
 

@@ -12,10 +12,9 @@ use etcd_syncer::checkpoint::Checkpoint;
 use etcd_syncer::ids::LeaseId;
 use etcd_syncer::reserved;
 
-use crate::attach::attach;
 use crate::harness::{
     Cluster, LeaseInfo, LeftOver, Syncer, Version, assert_same_keys_and_values,
-    assert_same_lease_keys, eventually, read_leases,
+    assert_same_lease_keys, attach, eventually, read_leases,
 };
 
 const SOON: Duration = Duration::from_secs(10);

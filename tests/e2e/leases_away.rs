@@ -10,10 +10,9 @@ use etcd_syncer::checkpoint::{Basis, Checkpoint, Phase};
 use etcd_syncer::ids::{RaftIndex, Term};
 use etcd_syncer::reserved;
 
-use crate::attach::attach;
 use crate::harness::{
     Cluster, LeftOver, Syncer, Version, assert_same_keys_and_values, assert_same_lease_keys,
-    eventually,
+    attach, eventually,
 };
 
 const SOON: Duration = Duration::from_secs(20);

@@ -10,7 +10,6 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-mod attach;
 mod backlog;
 mod bad_input;
 mod differential;

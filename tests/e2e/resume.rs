@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use etcd_client::{Client, DeleteOptions, EventType, PutOptions, Txn, TxnOp, WatchOptions};
 
-use crate::attach::attach;
-use crate::harness::{Cluster, Version, assert_same_keys_and_values, wait_same_keys_and_values};
+use crate::harness::{
+    Cluster, Version, assert_same_keys_and_values, attach, wait_same_keys_and_values,
+};
 use crate::state::{Dump, assert_same_state};
 
 /// How often the process is killed, unless the environment says otherwise.

@@ -309,11 +309,21 @@ impl Cluster {
         self.member_mut(i)?.wait_ready(READY_WITHIN).await
     }
 
-    /// Like [`Cluster::restart`], but ends it with SIGTERM before and goes on with `version`.
+    /// Like [`Cluster::restart`], but ends it with SIGTERM and goes on with `version`.
     ///
     /// # Errors
     /// As there, and if the binaries can't be had.
     pub async fn restart_as(&mut self, i: usize, version: Version) -> Result<()> {
+        self.spawn_as(i, version).await?;
+        self.member_mut(i)?.wait_ready(READY_WITHIN).await
+    }
+
+    /// Ends member `i` with SIGTERM if it runs and starts it with `version`, without waiting for it:
+    /// one that checks credentials, or has an alarm, does not answer.
+    ///
+    /// # Errors
+    /// If it does not end, or the binaries can't be had or run.
+    pub async fn spawn_as(&mut self, i: usize, version: Version) -> Result<()> {
         let binaries = tokio::task::spawn_blocking(move || version.binaries())
             .await
             .context("looking for the etcd binaries panicked")??;
@@ -323,7 +333,7 @@ impl Cluster {
         }
         member.version = version;
         member.binaries = binaries;
-        self.restart(i).await
+        self.spawn(i)
     }
 
     /// Stops member `i` with SIGSTOP: its connections stay and nothing answers.

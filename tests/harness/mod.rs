@@ -23,6 +23,7 @@
     reason = "each test binary takes this in as a module and uses a part of it"
 )]
 
+mod attach;
 mod binaries;
 mod client;
 mod cluster;
@@ -38,6 +39,7 @@ mod process;
 mod syncer;
 mod workload;
 
+pub use attach::{attach, attach_within};
 pub use binaries::{Binaries, Version};
 pub use client::{connect, is_unavailable};
 pub use cluster::{Cluster, ClusterBuilder};

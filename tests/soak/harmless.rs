@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::harness::{Cluster, Syncer, Version, connect};
+use crate::harness::{Cluster, Version, attach, connect};
 
 const WRITERS: usize = 16;
 const VALUE_BYTES: usize = 256;
@@ -89,14 +89,7 @@ async fn harmless(version: Version) -> Result<()> {
     let ten = Duration::from_secs(10);
     let mut phases = Vec::new();
 
-    let builder = Syncer::builder(&primary, &standby)?;
-    primary.add_learner(&builder.peer_url()).await?;
-    let mut syncer = builder.spawn()?;
-    syncer
-        .wait_status("the stream to begin", Duration::from_secs(30), |status| {
-            status["raft"]["durable"].as_u64() > Some(0)
-        })
-        .await?;
+    let mut syncer = attach(&primary, &standby, &[]).await?;
     phases.push(write(&primary, "learner at work", ten).await?);
     syncer.pause()?;
     phases.push(write(&primary, "learner stopped, 0 to 10 s", ten).await?);

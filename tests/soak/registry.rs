@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{
     Cluster, LeftOver, Syncer, Version, assert_same_keys_and_values, assert_same_lease_keys,
-    connect, eventually,
+    attach, connect, eventually,
 };
 
 const TTL: i64 = 10;
@@ -174,9 +174,7 @@ async fn registry(from: Version, to: Version) -> Result<()> {
         .log_level("error")
         .start()
         .await?;
-    let builder = Syncer::builder(&primary, &standby)?;
-    primary.add_learner(&builder.peer_url()).await?;
-    let mut syncer = builder.spawn()?;
+    let mut syncer = attach(&primary, &standby, &[]).await?;
     let alive = Arc::new(Alive::default());
     for keeper in 0..KEEPERS {
         tokio::spawn(keep(primary.client().await?, keeper, Arc::clone(&alive)));

@@ -9,7 +9,7 @@ use etcd_client::{Txn, TxnOp};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Cluster, Syncer, Version, connect, wait_same_keys_and_values};
+use crate::harness::{Cluster, Syncer, Version, attach_within, connect, wait_same_keys_and_values};
 
 const VALUE_BYTES: usize = 256;
 const EQUAL_WITHIN: Duration = Duration::from_secs(300);
@@ -126,21 +126,6 @@ fn is_streaming(status: &Value) -> bool {
     status["phase"] == "streaming" && status["raft"]["durable"].as_u64() > Some(0)
 }
 
-async fn attach(
-    primary: &Cluster,
-    standby: &Cluster,
-    within: Duration,
-) -> Result<(Syncer, Duration)> {
-    let builder = Syncer::builder(primary, standby)?;
-    primary.add_learner(&builder.peer_url()).await?;
-    let started = Instant::now();
-    let mut syncer = builder.spawn()?;
-    syncer
-        .wait_status("the stream to begin", within, is_streaming)
-        .await?;
-    Ok((syncer, started.elapsed()))
-}
-
 async fn restarted(syncer: &mut Syncer, what: &str) -> Result<()> {
     syncer.kill()?;
     let started = Instant::now();
@@ -175,7 +160,12 @@ async fn large(version: Version) -> Result<()> {
         .await?;
     fill(&primary, keys).await?;
     let load = Load::start(&primary, 500, keys);
-    let (mut syncer, took) = attach(&primary, &standby, Duration::from_secs(300)).await?;
+    let (mut syncer, took) = attach_within(
+        &primary,
+        Syncer::builder(&primary, &standby)?,
+        Duration::from_secs(300),
+    )
+    .await?;
     println!(
         "{version:?}: streaming {:.1} s after the start",
         took.as_secs_f64()
@@ -210,7 +200,12 @@ async fn away(version: Version, expected: usize) -> Result<()> {
         .await?;
     let standby = Cluster::builder(version).no_fsync().start().await?;
     fill(&primary, keys).await?;
-    let (mut syncer, _) = attach(&primary, &standby, Duration::from_secs(60)).await?;
+    let (mut syncer, _) = attach_within(
+        &primary,
+        Syncer::builder(&primary, &standby)?,
+        Duration::from_secs(60),
+    )
+    .await?;
     // As long as a leader keeps its log for the sake of a snapshot that it has sent.
     tokio::time::sleep(Duration::from_secs(32)).await;
     let before = installed(&syncer)?.len();
@@ -258,7 +253,12 @@ async fn rolling(version: Version) -> Result<()> {
         .await?;
     let standby = Cluster::builder(version).no_fsync().start().await?;
     fill(&primary, keys).await?;
-    let (syncer, _) = attach(&primary, &standby, Duration::from_secs(60)).await?;
+    let (syncer, _) = attach_within(
+        &primary,
+        Syncer::builder(&primary, &standby)?,
+        Duration::from_secs(60),
+    )
+    .await?;
     let before = installed(&syncer)?.len();
     let load = Load::start(&primary, 1_000, keys);
     for member in 0..primary.size() {
