@@ -11,7 +11,7 @@ use etcd_client::{
 };
 use serde_json::Value;
 
-use crate::attach::attach;
+use crate::harness::attach;
 use crate::harness::{
     Cluster, ClusterBuilder, Keys, Stored, Syncer, Version, Workload, eventually, read_keys,
     read_leases,

@@ -438,8 +438,8 @@ fn nested_ops_are_checked_by_newer_releases() {
             ("3.4.42", true),
             ("3.5.27", false),
             ("3.5.28", true),
-            ("3.6.10", false),
-            ("3.6.11", true),
+            ("3.6.8", false),
+            ("3.6.9", true),
             ("3.7.0", true),
         ] {
             let mut f = Fixture::secured(version);

@@ -169,7 +169,7 @@ fn revisions(keys: &Keys, prefix: &str) -> Vec<i64> {
 
 #[tokio::test]
 async fn short_operation_lists_are_nested_and_too_long_a_revision_halts() -> Result<()> {
-    let (primary, standby) = with_standby(&["--max-txn-ops=10"]).await?;
+    let (primary, standby) = with_standby(&["--max-txn-ops=11"]).await?;
     put_at_once(&primary, "first", 27).await?;
     let mut client = primary.client().await?;
     for number in 0..60 {
@@ -182,7 +182,7 @@ async fn short_operation_lists_are_nested_and_too_long_a_revision_halts() -> Res
         )
         .await?;
     let (mut syncer, _) = streaming(&primary, Syncer::builder(&primary, &standby)?).await?;
-    ensure!(syncer.log()?.contains("txn_ops_max=10"), "another limit");
+    ensure!(syncer.log()?.contains("txn_ops_max=11"), "another limit");
     put_at_once(&primary, "second", 27).await?;
     wait_same_keys_and_values(&primary, &standby, CATCH_UP).await?;
     let (_, keys) = read_keys(&standby.client().await?).await?;
@@ -193,7 +193,7 @@ async fn short_operation_lists_are_nested_and_too_long_a_revision_halts() -> Res
 
     let index = put_at_once(&primary, "third", 100).await?;
     let entry = format!("entry {index} changes 100 keys");
-    let words = [&entry, "takes 27 at most", "`--max-txn-ops`", "it is 10"];
+    let words = [&entry, "takes 27 at most", "`--max-txn-ops`", "it is 11"];
     assert_halts(&mut syncer, 19, &words).await?;
     let (_, keys) = read_keys(&standby.client().await?).await?;
     ensure!(revisions(&keys, "third").is_empty(), "half a revision");
