@@ -389,16 +389,19 @@ async fn left_overs_are_ended() {
     let mut run = run_after(&standby, &[A], &[B, LeaseId(99), again]);
     // Granted once more before anybody looked.
     run.hold(&[again], QUICK).await;
-    let view = run.until(QUICK, |view| view.revoked == 1).await;
-    assert_eq!((view.held, view.ending), (2, 0));
+    // If somebody looked first, that one is ended and made anew.
+    let is_done = |view: &View| view.revoked >= 1 && (view.held, view.ending) == (2, 0);
+    let before = run.until(QUICK, is_done).await.revoked;
     assert_eq!(run.leases(), [A, stranger, passed, again]);
     // These came and went in one batch; nobody but the process before can have made one of them.
     let ids = vec![A, passed, LeaseId(98)];
     run.handle.pass(ids).await.unwrap();
-    run.until(QUICK, |view| view.revoked == 2).await;
+    run.until(QUICK, |view| view.revoked > before).await;
     tokio::time::sleep(HOUR).await;
     assert_eq!(run.leases(), [A, stranger, again]);
-    assert_eq!(run.calls("revoke"), [vec![B], vec![passed]]);
+    let ended = run.calls("revoke").concat();
+    let others: Vec<_> = ended.into_iter().filter(|id| *id != again).collect();
+    assert_eq!(others, [B, passed]);
 }
 
 #[tokio::test(start_paused = true)]
