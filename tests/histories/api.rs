@@ -49,6 +49,7 @@ impl Plan {
             0
         };
         let minor = minor(version);
+        let is_small = rng.u32(0..8) == 0;
         Self {
             version,
             upgrades: Vec::new(),
@@ -58,7 +59,7 @@ impl Plan {
             requests,
             kills,
             jwt: rng.u32(0..3) > 0,
-            is_small: rng.u32(0..8) == 0,
+            is_small,
             style: Style {
                 minor,
                 is_raw: false,
@@ -66,6 +67,7 @@ impl Plan {
                 top_ranges: kills == 0 || minor == 7,
                 reputs: kills == 0 && rng.bool(),
                 alarms: rng.u32(0..3) == 0,
+                large_values: is_small,
                 odd_permissions: rng.u32(0..3) == 0,
             },
         }
@@ -78,7 +80,7 @@ impl Plan {
         plan.upgrades = upgrades.to_vec();
         (plan.kills, plan.is_small) = (0, false);
         // Up to 3.5 a member that starts while one is raised checks more than others.
-        plan.style.alarms = false;
+        (plan.style.alarms, plan.style.large_values) = (false, false);
         plan
     }
 
@@ -98,7 +100,7 @@ impl Plan {
             ));
         }
         if self.is_small {
-            args.push("--quota-backend-bytes=200000".to_owned());
+            args.push("--quota-backend-bytes=150000".to_owned());
         }
         Cluster::builder(self.version)
             .members(self.members)

@@ -40,8 +40,9 @@ pub(crate) fn differences(judge: &Judge, theirs: &Picture) -> anyhow::Result<Vec
     );
     one(&mut found, "alarms", &ours.alarms, &theirs.alarms);
     each(&mut found, "key", &ours.keys, &theirs.keys, PartialEq::eq);
-    // What remains is stored since 3.6 only, so an older member's database has none.
-    let same_lease = |a: &(i64, i64), b: &(i64, i64)| a.0 == b.0 && (b.1 == 0 || a.1 == b.1);
+    let same_lease = |a: &(i64, i64), b: &(i64, i64)| {
+        a.0 == b.0 && (a.1 == b.1 || (!judge.stores_remaining && b.1 == 0))
+    };
     each(
         &mut found,
         "lease",

@@ -487,3 +487,47 @@ async fn former_records_are_seen_by_3_5() -> Result<()> {
     }
     Ok(())
 }
+
+/// Etcd issue 22376: of a key that is deleted and put again, a compaction at that revision leaves
+/// nothing on disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compactions_lose_keys_that_were_put_again() -> Result<()> {
+    for version in Version::ALL {
+        let mut bench = Bench::start(version).await?;
+        for (name, at, loses) in [
+            ("there", 3, true),
+            ("before", 2, false),
+            ("after", 4, false),
+        ] {
+            let loses = loses && version != Version::V3_4;
+            let reput = all(vec![delete("k", OPEN).op(), put("m", "2").op()]).ask();
+            let entries = [
+                put("m", "1").ask(),
+                reput,
+                put("other", "").ask(),
+                compact(at),
+            ];
+            let entries: Vec<Request> = (1..)
+                .zip(entries)
+                .map(|(id, request)| raw::with_id(&request, id))
+                .collect();
+            let mut judge = Judge::new(bench.release()?, View::Voters(3), LEASE_TTL_MIN)?;
+            judge.feed_all(bench.head())?;
+            let mut halted = None;
+            for entry in &entries {
+                if let Fed::Halted(problem) = judge.feed(&raw::committed(&judge, entry))? {
+                    halted = Some(problem);
+                }
+            }
+            let rest = std::time::Duration::from_millis(500);
+            let Outcome::Applied { picture, .. } = bench.apply_for(&entries, rest).await? else {
+                bail!("{name} on {version}: it crashed");
+            };
+            let is_there = picture.keys.contains_key("m".as_bytes());
+            ensure!(is_there != loses, "{name} on {version}: {:?}", picture.keys);
+            let is_told = matches!(halted, Some(Problem::CompactionLosesKeys { .. }));
+            ensure!(is_told == loses, "{name} on {version}: {halted:?}");
+        }
+    }
+    Ok(())
+}

@@ -17,6 +17,8 @@ pub(crate) struct Style {
     pub(crate) reputs: bool,
     /// Alarms are raised and cleared.
     pub(crate) alarms: bool,
+    /// Some values are large, so that space runs out.
+    pub(crate) large_values: bool,
     /// Permissions for inverted ranges and for ranges of one begin.
     pub(crate) odd_permissions: bool,
 }
@@ -97,6 +99,7 @@ impl Generator {
         self.count += 1;
         match self.rng.u32(0..10) {
             0 => Bytes::new(),
+            1 if self.style.large_values => vec![b'v'; self.rng.usize(1000..6000)].into(),
             1..7 => Bytes::from_static(self.pick::<&[u8]>(&[b"1", b"2", b"3", b"30", b"\xff"])),
             _ => format!("value {}", self.count).into(),
         }

@@ -84,6 +84,15 @@ impl Bench {
 
     /// Gives the entries to a fresh member, and stops it when it has applied them.
     pub(crate) async fn apply(&mut self, requests: &[Request]) -> Result<Outcome> {
+        self.apply_for(requests, Duration::ZERO).await
+    }
+
+    /// The same, and leaves the member some time for what it does in the background.
+    pub(crate) async fn apply_for(
+        &mut self,
+        requests: &[Request],
+        rest: Duration,
+    ) -> Result<Outcome> {
         let dir = self.cluster.data_dir(0)?.to_owned();
         std::fs::remove_dir_all(&dir)?;
         for (path, bytes) in &self.template {
@@ -101,6 +110,7 @@ impl Bench {
         if let Some(crash) = self.wait_applied(last).await? {
             return Ok(Outcome::Crashed(crash));
         }
+        tokio::time::sleep(rest).await;
         if self.release()?.starts_with("3.4.") {
             // It may end before it has written its last batch.
             tokio::time::sleep(BATCH_INTERVAL).await;

@@ -75,6 +75,8 @@ pub(crate) enum Fed {
 pub(crate) struct Judge {
     state: PrimaryState,
     view: View,
+    /// What remains of leases is in the database.
+    pub(crate) stores_remaining: bool,
     values: BTreeMap<Bytes, Bytes>,
     history: BTreeMap<i64, BTreeMap<Bytes, Option<Kv>>>,
     /// By revision, the entry that made it.
@@ -103,6 +105,7 @@ impl Judge {
         Ok(Self {
             state: PrimaryState::new(settings, Position::START),
             view,
+            stores_remaining: stores_remaining(release),
             values: BTreeMap::new(),
             history: BTreeMap::new(),
             made_by: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Judge {
     /// Goes on by the rules of another release.
     pub(crate) fn set_release(&mut self, release: &str) -> Result<()> {
         self.state.set_rules(rules(release)?);
+        self.stores_remaining = stores_remaining(release);
         Ok(())
     }
 
@@ -241,6 +245,11 @@ impl Judge {
         self.marks.insert(entry.index.0, (revision, compact, auth));
         Ok(())
     }
+}
+
+/// Before 3.6 only if a flag says so.
+fn stores_remaining(release: &str) -> bool {
+    !release.starts_with("3.4.") && !release.starts_with("3.5.")
 }
 
 /// Whether the member with this id proposed the entry.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use etcd_syncer::entry::Committed;
 use etcd_syncer::pb::etcdpb::InternalRaftRequest as Request;
+use prost::Message as _;
 
 use crate::api::Plan;
 use crate::budget::{Budget, setting};
@@ -61,13 +63,32 @@ async fn cut(bench: &mut Bench, seed: u64, requests: &[Request]) -> Result<()> {
     let (found, _) = raw::check(bench, &short).await?;
     let shown: Vec<String> = short.iter().map(raw::show).collect();
     println!("cut to {} entries:\n{}", short.len(), shown.join("\n"));
-    let path = found_at(bench.release()?, seed);
+    let path = found_at(bench.release()?, &format!("{seed}-cut"));
     if let Outcome::Applied { log, picture } = bench.apply(&short).await? {
         let about = format!("Log of etcd {}, cut from seed {seed}.", bench.release()?);
         Fixture::new(3, LEASE_TTL_MIN, &log, &picture).write(&path, &about)?;
         println!("kept in {}", path.display());
     }
     bail!("seed {seed}:\n{}", found.join("\n"))
+}
+
+/// Cuts the log of a history down, if it shows the fault when it is given to a member alone.
+async fn cut_history(version: Version, seed: u64, log: &[Committed]) -> Result<Vec<String>> {
+    let requests = log.iter().filter(|entry| entry.kind == 0);
+    let requests = requests.filter_map(|entry| Request::decode(entry.data.clone()).ok());
+    // Those of a start name a member.
+    let requests: Vec<Request> = requests
+        .filter(|request| request.header.is_some() && request.cluster_member_attr_set.is_none())
+        .collect();
+    let mut bench = Bench::start(version).await?;
+    if raw::check(&mut bench, &requests).await?.0.is_empty() {
+        return Ok(vec!["a member alone does not show it".to_owned()]);
+    }
+    let shown = cut(&mut bench, seed, &requests).await;
+    Ok(vec![shown.map_or_else(
+        |error| format!("{error:#}"),
+        |()| String::new(),
+    )])
 }
 
 async fn histories(what: &str, short: u64, plan: impl Fn(u64, usize) -> Plan) -> Result<()> {
@@ -84,12 +105,15 @@ async fn histories(what: &str, short: u64, plan: impl Fn(u64, usize) -> Plan) ->
         done += report.answers.get("done").copied().unwrap_or(0);
         total.add(&report.tally);
         if !report.found.is_empty() {
-            let path = found_at(&report.release, seed);
+            let path = found_at(&report.release, &seed.to_string());
             let about = format!("Log of etcd {}, history with seed {seed}.", report.release);
             let picture = &report.pictures[0];
             Fixture::new(plan.members, LEASE_TTL_MIN, &report.log, picture).write(&path, &about)?;
             wrong.push(format!("seed {seed}, kept in {}:", path.display()));
             wrong.extend(report.found);
+            if plan.upgrades.is_empty() {
+                wrong.extend(cut_history(plan.version, seed, &report.log).await?);
+            }
         }
     }
     let (with, without) = total.sums();
@@ -105,7 +129,7 @@ async fn histories(what: &str, short: u64, plan: impl Fn(u64, usize) -> Plan) ->
     Ok(())
 }
 
-fn found_at(release: &str, seed: u64) -> PathBuf {
+fn found_at(release: &str, seed: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("histories");
     folder.join(format!("{release}-seed-{seed}.txt"))
 }

@@ -32,6 +32,7 @@ pub(crate) fn style(release: &str, seed: u64) -> Style {
         top_ranges: true,
         reputs: true,
         alarms: seed.is_multiple_of(2),
+        large_values: false,
         odd_permissions: seed.is_multiple_of(3),
     }
 }
