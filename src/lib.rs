@@ -90,5 +90,6 @@ pub mod snapshot;
 pub mod standby;
 pub mod statefile;
 pub mod status;
+pub mod version;
 pub mod wal;
 pub mod wire;

@@ -26,7 +26,7 @@ impl Release {
             let message = "no member of the primary says which release of etcd it runs";
             return Err(Fatal::new(Exit::Failed, message));
         };
-        let version = of_peer(versions.server);
+        let version = versions.server;
         let rules = Rules::of(version).map_err(|error| Fatal::new(Exit::Failed, error))?;
         tracing::info!(%version, "entries are read by the rules of the primary's release");
         warn_if_newer(version);
@@ -46,7 +46,7 @@ impl Release {
             let Some(versions) = transport.versions() else {
                 continue;
             };
-            let version = of_peer(versions.server);
+            let version = versions.server;
             if version != known {
                 tracing::warn!(from = %known, to = %version, "the primary's lowest release changed");
                 warn_if_newer(version);
@@ -65,9 +65,4 @@ fn warn_if_newer(version: Version) {
              its minor release are used"
         );
     }
-}
-
-fn of_peer(version: crate::peer::version::Version) -> Version {
-    let (major, minor, patch) = (version.major, version.minor, version.patch);
-    Version::new(major.into(), minor.into(), patch.into())
 }

@@ -10,7 +10,7 @@
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::version::Version;
+use super::version::{self, Version};
 use crate::ids::{ClusterId, MemberId};
 
 /// Member that sends the request.
@@ -64,7 +64,7 @@ pub fn request_headers(identity: Identity, version: Version, to: Option<MemberId
     put(
         &mut headers,
         MIN_CLUSTER_VERSION,
-        &Version::OLDEST_CLUSTER.to_string(),
+        &version::OLDEST_CLUSTER.to_string(),
     );
     put(&mut headers, CLUSTER_ID, &identity.cluster.to_string());
     if let Some(to) = to {
@@ -116,7 +116,7 @@ pub fn check_request(
 ) -> Result<(), Refusal> {
     let server = version_header(headers, &SERVER_VERSION)?;
     let min_cluster = version_header(headers, &MIN_CLUSTER_VERSION)?;
-    let reaches_us = server.line() >= Version::OLDEST_CLUSTER.line();
+    let reaches_us = server.line() >= version::OLDEST_CLUSTER.line();
     let takes_us = min_cluster.line() <= version.line();
     if !(reaches_us && takes_us) {
         return Err(Refusal::IncompatibleVersion);
@@ -201,7 +201,7 @@ pub fn read_dial_answer(
 
 fn version_header(headers: &HeaderMap, name: &HeaderName) -> Result<Version, Refusal> {
     if !headers.contains_key(name) {
-        return Ok(Version::ABSENT);
+        return Ok(version::ABSENT);
     }
     text(headers, name)
         .and_then(Version::parse)

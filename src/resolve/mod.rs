@@ -42,6 +42,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use crate::version::Version;
 pub use alarm::{AlarmParts, Alarms};
 pub use auth::{AuthChange, AuthState, Login, Password, Permission, Role, User};
 pub use changes::{
@@ -50,7 +51,7 @@ pub use changes::{
 pub use delta::{AuthDelta, Delta, Small};
 pub use digest::{Digest, DigestKey, Values};
 pub use error::{Error, Problem, ShownKey};
-pub use rules::{Rules, UnknownVersion, Version};
+pub use rules::{Rules, UnknownVersion};
 pub use state::{DEFAULT_LEASE_TTL_MIN, KeyMeta, Lease, Position, PrimaryState, Settings};
 
 use bytes::Bytes;

@@ -1,42 +1,8 @@
 //! What differs between releases of etcd in how a committed entry is applied.
 
-use std::fmt;
-
-/// A release of etcd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// 3.
-    pub major: u32,
-    /// The minor release.
-    pub minor: u32,
-    /// The patch release. Patch releases change what an entry does.
-    pub patch: u32,
-}
+use crate::version::Version;
 
 impl Version {
-    /// A release by its numbers.
-    #[must_use]
-    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self {
-            major,
-            minor,
-            patch,
-        }
-    }
-
-    /// Reads `3.5.33`; what follows a plus sign names a build and is passed over. None for anything
-    /// else, previews included: nothing is known of them.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let release = text.split_once('+').map_or(text, |(release, _)| release);
-        let mut numbers = release.split('.').map(|part| {
-            let is_number = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            part.parse().ok().filter(|_| is_number)
-        });
-        let version = Self::new(numbers.next()??, numbers.next()??, numbers.next()??);
-        numbers.next().is_none().then_some(version)
-    }
-
     /// True for a patch release that came after the rules were written down: it is taken to apply
     /// entries as the last one known of its minor release.
     #[must_use]
@@ -44,12 +10,6 @@ impl Version {
         LAST_KNOWN
             .iter()
             .any(|known| known.minor == self.minor && *known < self)
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
     }
 }
 
@@ -62,11 +22,20 @@ const LAST_KNOWN: [Version; 4] = [
 
 /// A release whose rules are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "how etcd {0} applies entries is not known, only 3.4 to 3.7 are; \
-     use a version of etcd-syncer that supports it"
-)]
-pub struct UnknownVersion(pub Version);
+pub enum UnknownVersion {
+    /// Too old, or too new.
+    #[error(
+        "how etcd {0} applies entries is not known, only 3.4 to 3.7 are; \
+         use a version of etcd-syncer that supports it"
+    )]
+    Release(Version),
+    /// Not a release.
+    #[error(
+        "a member runs a preview of etcd {0}, and how previews apply entries is not known; \
+         run a release there"
+    )]
+    Preview(Version),
+}
 
 /// How one release of etcd applies entries, where releases differ.
 ///
@@ -122,10 +91,13 @@ impl Rules {
     /// The rules of a release.
     ///
     /// # Errors
-    /// [`UnknownVersion`] for anything but 3.4 to 3.7.
+    /// [`UnknownVersion`] for anything but releases of 3.4 to 3.7.
     pub fn of(version: Version) -> Result<Self, UnknownVersion> {
         if version.major != 3 || !(4..=7).contains(&version.minor) {
-            return Err(UnknownVersion(version));
+            return Err(UnknownVersion::Release(version));
+        }
+        if version.is_preview() {
+            return Err(UnknownVersion::Preview(version));
         }
         // True from these patch releases on; None for never in that minor release.
         let since = |in_3_4, in_3_5, in_3_6, in_3_7| {
@@ -238,29 +210,21 @@ mod tests {
     fn what_is_not_known_is_refused() {
         for (major, minor, patch) in [(3, 3, 27), (3, 8, 0), (2, 5, 0), (4, 4, 0)] {
             let version = Version::new(major, minor, patch);
-            assert_eq!(Rules::of(version), Err(UnknownVersion(version)));
+            let unknown = UnknownVersion::Release(version);
+            assert_eq!(Rules::of(version), Err(unknown));
         }
+        let preview = Version::parse("3.7.0-rc.1").expect("is a version");
+        let refused = Rules::of(preview).expect_err("is refused");
+        assert_eq!(refused, UnknownVersion::Preview(preview));
+        assert_eq!(
+            refused.to_string(),
+            "a member runs a preview of etcd 3.7.0, and how previews apply entries is not known; \
+             run a release there"
+        );
     }
 
     #[test]
-    fn versions_are_read_from_text() {
-        assert_eq!(Version::parse("3.5.33"), Some(Version::new(3, 5, 33)));
-        assert_eq!(
-            Version::parse("3.6.4+vendor.1"),
-            Some(Version::new(3, 6, 4))
-        );
-        for bad in [
-            "",
-            "3",
-            "3.5",
-            "3.5.",
-            "3.5.1.2",
-            "3.6.0-rc.1",
-            "v3.5.1",
-            "3.+5.1",
-        ] {
-            assert_eq!(Version::parse(bad), None, "{bad}");
-        }
+    fn later_patch_releases_are_told() {
         assert!(!Version::new(3, 5, 33).is_beyond_known());
         assert!(Version::new(3, 5, 34).is_beyond_known());
         assert!(!Version::new(3, 6, 0).is_beyond_known());

@@ -17,15 +17,19 @@ const IMPORTS: &[(&str, &str)] = &[
     ("range_set", "range"),
     ("reserved", "range"),
     ("scope", "range range_set reserved"),
+    ("version", ""),
     ("wire", ""),
     ("datadir", "exit"),
     ("session", "pb secret"),
     ("primary", "ids secret session"),
     ("checkpoint", "ids pb scope"),
     ("entry", "ids pb wire"),
-    ("peer", "ids pb"),
+    ("peer", "ids pb version"),
     ("wal", "ids pb"),
-    ("resolve", "base64 entry ids pb range range_set secret"),
+    (
+        "resolve",
+        "base64 entry ids pb range range_set secret version",
+    ),
     ("snapshot", "ids resolve secret wire"),
     ("statefile", "exit resolve"),
     (
@@ -132,6 +136,7 @@ const PURE: &[&str] = &[
     "standby/keeper/book",
     "standby/keeper/rota",
     "wire",
+    "version",
 ];
 /// The same, by how their names begin: `range`, `range_set`.
 const PURE_PREFIX: &str = "range";
