@@ -1,4 +1,5 @@
-//! Random histories that clients make on real clusters, while leaders are killed or members upgraded.
+//! Random histories that clients make on real clusters, while leaders are killed or members are
+//! upgraded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -84,8 +85,8 @@ impl Plan {
         plan
     }
 
-    /// 3.6 cannot start with what 3.4 logs for a health check, so when members are upgraded that must
-    /// lie behind a snapshot; the files of the log stay.
+    /// 3.6 cannot start with what 3.4 logs for a health check, so when members are upgraded that
+    /// must lie behind a snapshot; the files of the log stay.
     async fn start(&self, folder: &Path) -> Result<Cluster> {
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         if self.jwt {

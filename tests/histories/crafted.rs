@@ -409,8 +409,8 @@ async fn members_crash_where_we_say_so() -> Result<()> {
     Ok(())
 }
 
-/// From 3.5.3 to 3.5.33 a member may see a record of the requester that is older than the last change. With
-/// all entries in one batch and what ends batches among them, it always does.
+/// From 3.5.3 to 3.5.33 a member may see a record of the requester that is older than the last
+/// change. With all entries in one batch, and what ends batches among them, it always does.
 fn former_records() -> [(&'static str, Vec<Entry>, Request); 2] {
     let setup = |requests: Vec<Request>| -> Vec<Entry> {
         let requests = requests.into_iter();

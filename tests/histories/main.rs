@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`generate`], [`txn`] | random requests |
 //! | [`inject`], [`raw`] | gives a log of them to a member, entry by entry as they are |
-//! | [`rpc`], [`clients`], [`api`] | has clients make a history on a cluster, while leaders are killed |
+//! | [`rpc`], [`clients`], [`api`] | has clients make a history, while leaders are killed |
 //! | [`wal`], [`disk`], [`picture`] | reads what a stopped member has: its log, its database |
 //! | [`judge`], [`compare`] | resolves the log, and compares |
 //! | [`shrink`], [`fixture`] | cuts a log that shows a fault, and keeps it |

@@ -10,8 +10,8 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/entries")
 }
 
-/// The release is what the name of a file begins with. With `-unlike-` another follows, by whose rules
-/// the log must come to something else: that is how a switch between two patch releases is seen.
+/// The release is what the name of a file begins with. With `-unlike-` another follows, by whose
+/// rules the log must come to something else: so a switch between two patch releases is seen.
 #[test]
 fn every_kept_log_is_resolved_as_etcd_applied_it() -> Result<()> {
     let mut count = 0;

@@ -1,5 +1,5 @@
-//! What is made of a history once its clients are done: each member's log is resolved as that member
-//! applied it, and held against its database.
+//! What is made of a history once its clients are done: each member's log is resolved as that
+//! member applied it, and held against its database.
 
 use std::collections::BTreeMap;
 use std::path::Path;
