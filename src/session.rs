@@ -36,8 +36,8 @@ use crate::secret::Credentials;
 /// default.
 const TOKEN_AGE_MAX: Duration = Duration::from_secs(150);
 
-/// Who we are to one cluster.
-#[derive(Debug)]
+/// Who we are to one cluster. Clones share one token.
+#[derive(Clone, Debug)]
 pub struct Session {
     credentials: Option<Credentials>,
     token: Token,

@@ -79,7 +79,7 @@ impl App {
             endpoints: self.config.standby_endpoints.clone(),
             request_timeout: self.config.standby_timeout,
         })
-        .log_in_as(self.config.standby_login.clone())
+        .in_session(self.session.clone())
         .for_scope(Arc::clone(&self.config.scope))
     }
 

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::exit::{Exit, Fatal};
 use crate::peer::{self, Inbox, Transport};
+use crate::session;
 use crate::status::{self, Board, Joined};
 use release::Release;
 use stream::{Next, Session};
@@ -39,6 +40,8 @@ const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Everything that lives as long as the process.
 struct App {
     config: Config,
+    /// Who we are to the standby.
+    session: session::Session,
     board: Arc<Board>,
     stop: CancellationToken,
     transport: Transport,
@@ -84,6 +87,7 @@ pub async fn run(
         tokio::spawn(async move { transport.run(listener, ended).await })
     };
     let app = App {
+        session: session::Session::new(config.standby_login.clone()),
         config,
         board,
         stop,

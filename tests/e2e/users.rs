@@ -250,6 +250,23 @@ async fn everything(from: Version, to: Version) -> Result<()> {
         })
         .await?;
 
+    // Leases are kept and ended behind the login too.
+    let mut root = client(&world.primary, Some(("root", ROOT_WORD))).await?;
+    let lease = root.lease_grant(600, None).await?.id();
+    let options = etcd_client::PutOptions::new().with_lease(lease);
+    root.put("key/leased", "v", Some(options)).await?;
+    world.same("a lease").await?;
+    let mut reader = client(&world.standby, Some((OURS, OUR_WORD))).await?;
+    let found = reader.get("key/leased", None).await?;
+    ensure!(
+        found.kvs().first().is_some_and(|kv| kv.lease() == lease),
+        "{found:?}"
+    );
+    root.lease_revoke(lease).await?;
+    world.same("the lease is gone").await?;
+    let found = reader.get("key/leased", None).await?;
+    ensure!(found.kvs().is_empty(), "{found:?}");
+
     // Passwords change, also that of root; what held before does not any more.
     let (new_root, new_alice) = ("another-of-root", "another-of-alice");
     let mut changed = world.primary.client().await?;

@@ -32,6 +32,8 @@ pub(crate) struct User {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Model {
+    /// Who we are there.
+    pub(crate) ours: &'static str,
     pub(crate) enabled: bool,
     pub(crate) takes_hashes: bool,
     pub(crate) users: BTreeMap<String, User>,
@@ -41,6 +43,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(takes_hashes: bool) -> Self {
         Self {
+            ours: OURS,
             enabled: false,
             takes_hashes,
             users: BTreeMap::new(),
@@ -50,7 +53,7 @@ impl Model {
 
     /// Whether our own user gets in and may do everything.
     pub(crate) fn lets_us_in(&self) -> bool {
-        !self.enabled || self.is_root_with(OURS, &Word::Ours)
+        !self.enabled || self.is_root_with(self.ours, &Word::Ours)
     }
 
     fn is_root_with(&self, name: &str, word: &Word) -> bool {
@@ -193,7 +196,7 @@ impl Model {
             found.push(format!("enabled: {}", self.enabled));
         }
         let names: BTreeSet<&String> = self.users.keys().chain(wanted.users().keys()).collect();
-        for name in names.into_iter().filter(|name| *name != OURS) {
+        for name in names.into_iter().filter(|name| *name != self.ours) {
             let goal = wanted.users().get(name).map(|user| User {
                 word: word(user),
                 roles: user.roles.iter().cloned().collect(),

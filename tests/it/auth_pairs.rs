@@ -160,7 +160,7 @@ fn store_of(model: &Model) -> Store {
 fn plan(wanted: &AuthState, given: &Given, model: &Model, access: Access) -> Plan {
     let digest_key = key();
     let terms = Terms {
-        ours: OURS,
+        ours: model.ours,
         access,
         digest_key: &digest_key,
     };
@@ -386,4 +386,20 @@ fn a_permission_that_later_releases_refuse_is_named() {
         .collect();
     assert_eq!(named, odd);
     assert_eq!(model.roles["r"], [permission(2, "k", "")]);
+}
+
+#[test]
+fn root_may_be_our_own() {
+    let (mut model, mut given) = (Model::new(true), Given::default());
+    model.ours = "root";
+    let wanted = enabled(hash("a"));
+    let mut off = AuthState::new(false, 9);
+    off.insert_role("root".into(), Role::default());
+    for state in [&wanted, &off, &AuthState::new(false, 9), &wanted] {
+        let there = plan(state, &given, &model, Access::Password);
+        run(&there, usize::MAX, &mut model, &mut given);
+        assert_eq!(there.shortfall.is_ours_taken, state == &wanted);
+        assert_eq!(model.differences(state), [""; 0]);
+        assert_eq!(model.users["root"].word, Some(Word::Ours));
+    }
 }

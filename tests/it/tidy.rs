@@ -64,7 +64,7 @@ const IMPORTS: &[(&str, &str)] = &[
     (
         "app",
         "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
-         pipeline plan primary range reserved resolve standby statefile status",
+         pipeline plan primary range reserved resolve session standby statefile status",
     ),
     ("resync", "backoff checkpoint ids reserved standby"),
     (

@@ -75,10 +75,13 @@ impl Etcd {
     /// Logs in as this user whenever the standby asks for that.
     #[must_use]
     pub fn log_in_as(self, credentials: Option<Credentials>) -> Self {
-        Self {
-            session: Session::new(credentials),
-            ..self
-        }
+        self.in_session(Session::new(credentials))
+    }
+
+    /// Logs in for all who share `session`.
+    #[must_use]
+    pub fn in_session(self, session: Session) -> Self {
+        Self { session, ..self }
     }
 
     /// Which keys of it are the stream's; all unless said otherwise.
