@@ -29,9 +29,11 @@ pub(crate) fn conditions(conditions: &Conditions) -> String {
 pub(crate) fn table(figures: &Figures) -> String {
     let mut text = format!("\n{}\n", conditions(&figures.conditions));
     copies(&mut text, figures);
-    follows(&mut text, figures);
-    ceilings(&mut text, figures);
-    verdict(&mut text, &figures.verdict);
+    if let Some(judged) = &figures.verdict {
+        follows(&mut text, figures);
+        ceilings(&mut text, figures);
+        verdict(&mut text, judged);
+    }
     line(&mut text, &format!("\ntook {:.0} s", figures.took_seconds));
     text
 }
@@ -55,9 +57,7 @@ fn copies(text: &mut String, figures: &Figures) {
     let keys = figures.conditions.keys;
     line(
         text,
-        &format!(
-            "\nFirst copy of {keys} keys (etcd-syncer: from the log, from the moment it may go on)"
-        ),
+        &format!("\nFirst copy of {keys} keys of a primary whose log is cut"),
     );
     let all = &figures.copy;
     let cells = |show: fn(&Copy) -> String| all.iter().map(show).collect::<Vec<_>>();
@@ -76,6 +76,10 @@ fn copies(text: &mut String, figures: &Figures) {
         "keys/s",
         cells(|copy| format!("{:.0}", copy.keys_per_second)),
     );
+    if let [syncer, mirror] = all.as_slice() {
+        let times = syncer.keys_per_second / mirror.keys_per_second;
+        row(text, "times make-mirror", [format!("{times:.1}")]);
+    }
     row(
         text,
         "CPU of the tool, s",
