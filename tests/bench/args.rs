@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Bytes in each value.
     #[arg(long, default_value_t = 256)]
     pub(crate) value_bytes: usize,
+    /// Let all members wait for their disks, as etcd does unless told otherwise.
+    #[arg(long)]
+    pub(crate) fsync: bool,
     /// Writers at work at the same time.
     #[arg(long, default_value_t = 64)]
     pub(crate) writers: usize,

@@ -30,6 +30,8 @@ pub(crate) struct Conditions {
     pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
     pub(crate) writers: usize,
+    /// Whether members wait for their disks.
+    pub(crate) fsync: bool,
     pub(crate) load_seconds: u64,
     pub(crate) rounds: usize,
     pub(crate) syncer_args: Vec<String>,

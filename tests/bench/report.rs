@@ -11,9 +11,13 @@ pub(crate) fn conditions(conditions: &Conditions) -> String {
         [] => String::new(),
         args => format!("\netcd-syncer with {}", args.join(" ")),
     };
+    let disks = match conditions.fsync {
+        true => "All members wait for their disks, as etcd does by default.",
+        false => "--unsafe-no-fsync on ALL clusters: no disk is waited for, by anybody.",
+    };
     format!(
         "etcd {}, primary of {} member(s), standby of 1, {} processor(s) shared by all processes.\n\
-         --unsafe-no-fsync on ALL clusters: no disk is waited for, by anybody.\n\
+         {disks}\n\
          {} writers, new keys, values of {} bytes; {} round(s) of {} s for each tool.{extra}",
         conditions.etcd,
         conditions.primary_members,

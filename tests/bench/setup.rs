@@ -52,6 +52,7 @@ impl Setup {
                 keys: args.keys.unwrap_or(pick(100_000, 10_000)),
                 value_bytes: args.value_bytes,
                 writers: args.writers.max(1),
+                fsync: args.fsync,
                 load_seconds,
                 rounds: args.rounds.unwrap_or(rounds),
                 syncer_args: args.syncer_arg.clone(),
@@ -72,11 +73,13 @@ impl Setup {
         };
         let mut builder = Cluster::builder(self.version)
             .members(self.conditions.primary_members)
-            .no_fsync()
             .log_level("warn")
             .extra_args(["--strict-reconfig-check=false"])
             .extra_args(QUOTA)
             .snapshot_count(between_snapshots);
+        if !self.conditions.fsync {
+            builder = builder.no_fsync();
+        }
         if self.version != Version::V3_4 {
             builder = builder.catch_up_entries(kept);
         }
@@ -85,12 +88,13 @@ impl Setup {
 
     /// A new standby.
     pub(crate) async fn standby(&self) -> Result<Cluster> {
-        Cluster::builder(self.version)
-            .no_fsync()
+        let mut builder = Cluster::builder(self.version)
             .log_level("warn")
-            .extra_args(QUOTA)
-            .start()
-            .await
+            .extra_args(QUOTA);
+        if !self.conditions.fsync {
+            builder = builder.no_fsync();
+        }
+        builder.start().await
     }
 }
 
