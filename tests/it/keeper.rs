@@ -114,6 +114,28 @@ async fn leases_are_made_kept_alive_and_ended() {
     assert_eq!(standby.clone().leases().await.unwrap(), [B]);
 }
 
+/// What a stream says last is done, though it has ended before anybody listened.
+#[tokio::test(start_paused = true)]
+async fn the_last_word_of_a_stream_counts() {
+    let run = run(&FakeStandby::new(), &[]);
+    run.hold(&[A, B], QUICK).await;
+    let Run {
+        standby,
+        handle,
+        mut view,
+        _stop: stop,
+    } = run;
+    assert!(!view.borrow().is_left);
+    handle.release(vec![A]).await.unwrap();
+    handle.release(vec![B]).await.unwrap();
+    drop(handle);
+    let done = view.wait_for(|view| view.is_left && view.ending == 0);
+    let done = tokio::time::timeout(QUICK, done).await;
+    assert_eq!(done.unwrap().unwrap().revoked, 2);
+    assert!(standby.state().leases.leases.is_empty());
+    drop(stop);
+}
+
 #[tokio::test(start_paused = true)]
 async fn leases_outlive_the_stream_that_held_them() {
     let run = run(&FakeStandby::new(), &[]);
