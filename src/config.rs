@@ -166,6 +166,10 @@ pub struct Typed {
     #[arg(long, env = "ETCD_SYNCER_RECEIVE_BYTES_MAX", value_name = "BYTES")]
     pub receive_bytes_max: Option<usize>,
 
+    /// Largest database that is taken as a snapshot of the primary. [default: 68719476736]
+    #[arg(long, env = "ETCD_SYNCER_SNAPSHOT_BYTES_MAX", value_name = "BYTES")]
+    pub snapshot_bytes_max: Option<u64>,
+
     /// How long one request to the standby may take. [default: 5s]
     #[arg(long, env = "ETCD_SYNCER_STANDBY_TIMEOUT", value_name = "TIME")]
     pub standby_timeout: Option<String>,
@@ -236,6 +240,8 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Most memory for what is received and not yet durable.
     pub receive_bytes_max: usize,
+    /// Largest database that is taken as a snapshot.
+    pub snapshot_bytes_max: u64,
     /// How long one request to the standby may take.
     pub standby_timeout: Duration,
     /// TTL of leases on the standby, whole seconds.
@@ -264,6 +270,7 @@ struct Defaults {
     batch_ops_max: usize,
     batch_bytes_max: usize,
     receive_bytes_max: usize,
+    snapshot_bytes_max: u64,
 }
 
 const DEFAULTS: Defaults = Defaults {
@@ -272,6 +279,7 @@ const DEFAULTS: Defaults = Defaults {
     batch_ops_max: 1_000,
     batch_bytes_max: 1 << 20,
     receive_bytes_max: 256 << 20,
+    snapshot_bytes_max: 64 << 30,
 };
 
 const LOG_FORMAT: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -343,6 +351,7 @@ impl Typed {
             batch_ops_max: this.batch_ops_max.or(other.batch_ops_max),
             batch_bytes_max: this.batch_bytes_max.or(other.batch_bytes_max),
             receive_bytes_max: this.receive_bytes_max.or(other.receive_bytes_max),
+            snapshot_bytes_max: this.snapshot_bytes_max.or(other.snapshot_bytes_max),
             standby_timeout: this.standby_timeout.or(other.standby_timeout),
             standby_lease_ttl: this.standby_lease_ttl.or(other.standby_lease_ttl),
             compaction: this.compaction.or(other.compaction),
@@ -441,6 +450,12 @@ impl Typed {
                 self.receive_bytes_max,
                 DEFAULTS.receive_bytes_max,
                 RECEIVE_BYTES_MIN,
+            )?,
+            snapshot_bytes_max: number(
+                "snapshot-bytes-max",
+                self.snapshot_bytes_max,
+                DEFAULTS.snapshot_bytes_max,
+                1,
             )?,
             standby_timeout: standby_timeout(self.standby_timeout)?,
             standby_lease_ttl: standby_lease_ttl(self.standby_lease_ttl)?,

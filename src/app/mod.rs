@@ -89,6 +89,7 @@ pub async fn run(
     let options = peer::Config {
         inbox_bytes_max: INBOX_BYTES_MAX,
         spool: Some(config.data_dir.join("spool")),
+        snapshot_bytes_max: config.snapshot_bytes_max,
         ..peer::Config::default()
     };
     let (transport, inbox) = Transport::new(options);
