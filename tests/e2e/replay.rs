@@ -1,10 +1,13 @@
 //! What is on the disks of a primary that is gone, in its snapshots and captured logs comes to the
 //! standby, up to the last entry that counts and no further.
 
+mod between;
 mod captured;
+mod guarded;
 mod lost;
 mod refused;
 mod saved;
+mod scoped;
 mod stopped;
 
 use std::path::Path;
