@@ -42,8 +42,8 @@ use stream::{Next, Session};
 /// moments in which the machine is busy with something else.
 const INBOX_BYTES_MAX: usize = 64 << 20;
 
-/// How long the last leases that are to be ended may keep a process that was told to stop; what is
-/// left of them is empty and expires.
+/// How long the last leases that are to be ended, and the last compaction, may keep a process that
+/// was told to stop; what is left of the leases is empty and expires.
 const LEASES_PATIENCE: Duration = Duration::from_secs(2);
 
 type Base = base::Base<Etcd>;

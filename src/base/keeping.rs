@@ -84,9 +84,12 @@ impl Upkeep {
 impl Keeping {
     /// Lets the keeper finish, now that nobody has its handle any more.
     pub async fn end(mut self, patience: Duration) {
-        let finished = self.view.wait_for(|view| view.is_left && view.ending == 0);
+        let finished = self.view.wait_for(|view| view.is_done);
         if tokio::time::timeout(patience, finished).await.is_err() {
-            tracing::warn!("leases are left on the standby; they are empty and will expire");
+            tracing::warn!(
+                "the standby has not ended all leases that ended, which are empty and will expire, or \
+                 is not compacted as far as the primary"
+            );
         }
         self.stop.cancel();
         if self.task.await.is_err() {

@@ -101,8 +101,8 @@ pub struct Options {
     pub dump_state: Option<PathBuf>,
 }
 
-/// How long the last leases that are to be ended may keep us; what is left of them is empty and
-/// expires.
+/// How long the last leases that are to be ended, and the last compaction, may keep us; what is
+/// left of the leases is empty and expires.
 const LEASES_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Options {

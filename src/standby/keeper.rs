@@ -73,8 +73,8 @@ pub struct View {
     pub held: usize,
     /// Leases that still have to be ended on the standby; they are empty.
     pub ending: usize,
-    /// True once the stream has ended, and all that it wanted has been taken in.
-    pub is_left: bool,
+    /// True once the stream has ended, and all that it wanted to be ended or compacted is.
+    pub is_done: bool,
     /// Leases whose keys have not been compared yet since the start.
     pub unseen: usize,
     /// Leases made.
@@ -390,19 +390,20 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
 
     fn show(&mut self) {
         let (held, ending) = (self.book.rota.len(), self.book.ending());
-        let (unseen, is_left) = (self.unseen.len(), self.is_left());
+        let unseen = self.unseen.len();
+        let is_done = self.is_left() && ending == 0 && self.compact_to.is_none();
         let trouble = self.lanes.iter().find_map(Lane::trouble);
         let trouble = trouble.map(ToString::to_string);
         self.view.send_if_modified(|view| {
             let is_new = view.held != held
                 || view.ending != ending
                 || view.unseen != unseen
-                || view.is_left != is_left
+                || view.is_done != is_done
                 || view.trouble != trouble;
             view.held = held;
             view.unseen = unseen;
             view.ending = ending;
-            view.is_left = is_left;
+            view.is_done = is_done;
             view.trouble = trouble;
             is_new
         });

@@ -125,13 +125,17 @@ async fn the_last_word_of_a_stream_counts() {
         mut view,
         _stop: stop,
     } = run;
-    assert!(!view.borrow().is_left);
+    assert!(!view.borrow().is_done);
+    for _ in 0..9 {
+        standby.state().put(b"a", b"1");
+    }
     handle.release(vec![A]).await.unwrap();
     handle.release(vec![B]).await.unwrap();
+    handle.compact(5).await.unwrap();
     drop(handle);
-    let done = view.wait_for(|view| view.is_left && view.ending == 0);
-    let done = tokio::time::timeout(QUICK, done).await;
-    assert_eq!(done.unwrap().unwrap().revoked, 2);
+    let done = tokio::time::timeout(QUICK, view.wait_for(|view| view.is_done)).await;
+    let done = done.unwrap().unwrap().clone();
+    assert_eq!((done.revoked, done.compacted), (2, 5));
     assert!(standby.state().leases.leases.is_empty());
     drop(stop);
 }
