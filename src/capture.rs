@@ -3,10 +3,12 @@
 //! The stream never waits for the file: entries go to a thread of its own, and when the file cannot
 //! be written, or is too slow by far, capturing ends with a line in the log and the stream goes on.
 //! A process that starts again goes on with the file where it ends, if no entry is missing between.
-//! Entries are written as they are handed out, which may be before the standby holds them.
+//! Entries are written as they are handed out, which may be before the standby holds them. They
+//! hold values and passwords, so only the file's owner may read it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -182,6 +184,7 @@ fn open(path: &Path, header: &Header) -> Result<(File, Writer), Error> {
         .read(true)
         .write(true)
         .create(true)
+        .mode(0o600)
         .truncate(false)
         .open(path);
     let mut file = options?;
@@ -276,6 +279,11 @@ mod tests {
         let path = folder.path().join("log");
         captured(&path, header(0, 0), 1..=5);
         assert_eq!(indexes(&path), [1, 2, 3, 4, 5]);
+        let mode = std::fs::metadata(&path).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o600
+        );
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
         captured(&path, header(3, 2), 4..=7);
