@@ -188,8 +188,8 @@ pub struct Typed {
     #[arg(long, env = "ETCD_SYNCER_DUMP_STATE", value_name = "FILE")]
     pub dump_state: Option<PathBuf>,
 
-    /// Record the primary's log in this file, for `etcd-syncer replay --log`. It grows without
-    /// limit. If it cannot be written, the stream goes on without it.
+    /// Record the primary's log, values and passwords included, in this file, for `etcd-syncer
+    /// replay --log`. It grows without limit. If it cannot be written, the stream goes on without.
     #[arg(long, env = "ETCD_SYNCER_CAPTURE", value_name = "FILE")]
     pub capture: Option<PathBuf>,
 }
@@ -263,6 +263,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// Most operations in a batch if nothing else is said.
+pub const BATCH_OPS_MAX: usize = 1_000;
+/// Most bytes in a batch if nothing else is said.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What is used where nobody says otherwise.
 struct Defaults {
     stream: &'static str,
@@ -276,8 +281,8 @@ struct Defaults {
 const DEFAULTS: Defaults = Defaults {
     stream: "default",
     listen_status: "127.0.0.1:2391",
-    batch_ops_max: 1_000,
-    batch_bytes_max: 1 << 20,
+    batch_ops_max: BATCH_OPS_MAX,
+    batch_bytes_max: BATCH_BYTES_MAX,
     receive_bytes_max: 256 << 20,
     snapshot_bytes_max: 64 << 30,
 };

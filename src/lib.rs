@@ -26,7 +26,9 @@
 //! shows them on a thread of its own, and [`cli`] reads what a person wants.
 //!
 //! What a stream needs before its first entry is [`base`], whatever it comes from: [`app`] feeds it
-//! from a running primary, [`replay`] from files. [`capture`] writes one kind of these files.
+//! from a running primary, [`replay`] from files that [`offline`] reads. [`capture`] writes one
+//! kind of these files. Which entries count of a primary that is lost is known before anything is
+//! written.
 //!
 //! # Invariants
 //!

@@ -75,7 +75,7 @@ pub(super) struct Args {
         long,
         env = "ETCD_SYNCER_BATCH_OPS_MAX",
         value_name = "N",
-        default_value_t = 1_000,
+        default_value_t = config::BATCH_OPS_MAX,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     batch_ops_max: usize,
@@ -84,7 +84,7 @@ pub(super) struct Args {
         long,
         env = "ETCD_SYNCER_BATCH_BYTES_MAX",
         value_name = "BYTES",
-        default_value_t = 1 << 20,
+        default_value_t = config::BATCH_BYTES_MAX,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     batch_bytes_max: usize,
