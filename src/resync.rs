@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::checkpoint::{self, Basis, Checkpoint, Phase};
 use crate::ids::{RaftIndex, Term};
 use crate::reserved;
+use crate::secret::Credentials;
 use crate::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Transaction};
 
 /// Why it was not done.
@@ -40,8 +41,12 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// [`Error`]; nothing is changed then.
-pub async fn resync(options: Options, stream: &str) -> Result<Checkpoint, Error> {
-    let mut standby = Etcd::new(options);
+pub async fn resync(
+    options: Options,
+    login: Option<Credentials>,
+    stream: &str,
+) -> Result<Checkpoint, Error> {
+    let mut standby = Etcd::new(options).log_in_as(login);
     let key = reserved::checkpoint_key(stream);
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     for _ in 0..ATTEMPTS_MAX {
