@@ -34,4 +34,4 @@ mod tests;
 pub use journal::{Journal, weight};
 pub use load::{Damaged, Loaded, Loader};
 pub use record::Error as RecordError;
-pub use roll::{Ledger, Step};
+pub use roll::{Ledger, Sizes, Step};
