@@ -2,6 +2,7 @@
 //! brings it to where it would be.
 
 mod leases;
+mod ledgers;
 mod primary;
 mod process;
 mod requests;
