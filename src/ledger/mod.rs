@@ -20,6 +20,7 @@
 //! found out; a ledger is trusted as a whole or not at all. Values are not in it, only digests of
 //! them; of a password hash there is a digest, of a password nothing.
 
+mod count;
 mod journal;
 mod keys;
 mod load;
