@@ -22,8 +22,12 @@ use crate::fake_standby::FakeStandby;
 const HOLD: Duration = Duration::from_secs(180);
 /// Long enough for a look at all leases and for each to be renewed.
 const QUIET: Duration = Duration::from_secs(65);
-/// Of so many pairs of events each.
-const PAIRS: usize = 150;
+/// Pairs of events at each pace.
+const PAIRS: usize = 80;
+/// How many entries the first process gets at a time, and each later one.
+type Pace = (usize, usize);
+/// What comes one by one first and all at once later may come and go in one batch.
+const PACES: [Pace; 4] = [(1, 1), (3, 3), (100, 100), (1, 100)];
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn log() -> Vec<Handout> {
@@ -97,13 +101,14 @@ fn assert_same(standby: &FakeStandby, run: &str) {
 }
 
 /// Processes one after the other until one is through; how many calls they made.
-async fn lives(events: &[(usize, Event)], at_a_time: usize) -> usize {
-    let run = format!("{events:?}, {at_a_time} at a time");
+async fn lives(events: &[(usize, Event)], pace: Pace) -> usize {
+    let run = format!("{events:?}, {pace:?} at a time");
     let each = events.iter().copied();
     let way = Way::new(FakeStandby::new().txn_ops(16), Counted::All, each);
-    let setup = setup(at_a_time, HOLD);
+    let (first, later) = pace;
     until_through(&way, &run, async |way, number| {
-        Box::pin(live(way, number, setup)).await;
+        let at_a_time = if number == 1 { first } else { later };
+        Box::pin(live(way, number, setup(at_a_time, HOLD))).await;
     })
     .await;
     // A pair may lie behind the last call.
@@ -118,12 +123,12 @@ async fn lives(events: &[(usize, Event)], at_a_time: usize) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_or_a_lost_answer_at_any_call() {
-    for at_a_time in [1, 3, 100] {
-        let calls = lives(&[], at_a_time).await;
+    for pace in PACES {
+        let calls = lives(&[], pace).await;
         assert!(calls > 8, "only {calls} calls");
         for at in 0..calls {
             for event in EVENTS {
-                lives(&[(at, event)], at_a_time).await;
+                lives(&[(at, event)], pace).await;
             }
         }
     }
@@ -132,13 +137,13 @@ async fn an_end_or_a_lost_answer_at_any_call() {
 #[tokio::test(start_paused = true)]
 async fn two_events_in_one_run() {
     let mut rng = fastrand::Rng::with_seed(7);
-    for at_a_time in [1, 3] {
-        let calls = lives(&[], at_a_time).await;
+    for pace in PACES {
+        let calls = lives(&[], pace).await;
         for _ in 0..PAIRS {
             let first = rng.usize(0..calls);
-            let second = first + 1 + rng.usize(0..calls / 3);
+            let second = first + 1 + rng.usize(0..calls / 2);
             let events = [first, second].map(|at| (at, EVENTS[rng.usize(0..EVENTS.len())]));
-            lives(&events, at_a_time).await;
+            lives(&events, pace).await;
         }
     }
 }

@@ -147,6 +147,8 @@ fn log() -> Vec<Handout> {
         add_user("w", ""),
         put("m", "2", 6),
         compact(30),
+        add_user("x", "hash of x"),
+        set_password("root", "another hash of root"),
         put("a", "9", 0),
     ];
     let all = first.into_iter().chain(unseen).chain(second);
@@ -163,7 +165,7 @@ fn log() -> Vec<Handout> {
 
 fn primary() -> Primary {
     let primary = Primary::new(log(), &[FIRST_DATABASE, SECOND_DATABASE]);
-    assert_eq!(primary.log.len() as u64, SECOND_DATABASE + 10);
+    assert_eq!(primary.log.len() as u64, SECOND_DATABASE + 12);
     primary
 }
 
