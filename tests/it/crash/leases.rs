@@ -79,8 +79,7 @@ async fn live(way: &Way, number: u64, setup: Setup) {
     let rest = log().into_iter();
     let done = process.checkpoint().index;
     let rest = rest.filter(|handout| handout.entry.index > done);
-    let mut process = process.stream(rest.collect()).await;
-    process.settle().await;
+    let process = process.stream(rest.collect()).await.settle().await;
     tokio::time::sleep(QUIET).await;
     assert_eq!(process.lost(), 0);
 }

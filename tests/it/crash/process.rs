@@ -256,11 +256,29 @@ impl Process {
     }
 
     /// Applies entries, until the standby has them all.
-    pub(crate) async fn stream(mut self, entries: Vec<Handout>) -> Self {
+    pub(crate) async fn stream(self, entries: Vec<Handout>) -> Self {
+        self.run(entries, false).await
+    }
+
+    /// Goes on without entries, until the leases are as they should be.
+    pub(crate) async fn settle(self) -> Self {
+        self.run(Vec::new(), true).await
+    }
+
+    async fn run(mut self, entries: Vec<Handout>, settles: bool) -> Self {
         let base = self.base;
         let (handouts_in, handouts) = mpsc::unbounded_channel();
         let (durable, seen) = watch::channel(base.checkpoint.index);
-        tokio::spawn(feed(entries, self.setup.at_a_time, handouts_in, seen));
+        let feeding = feed(entries, self.setup.at_a_time, handouts_in.clone(), seen);
+        let mut view = self.view.clone();
+        tokio::spawn(async move {
+            feeding.await;
+            if settles {
+                let settled = view.wait_for(|view| view.ending == 0 && view.unseen == 0);
+                let _has_ended = settled.await;
+            }
+            drop(handouts_in);
+        });
         let (_rules, rules) = watch::channel(Ok(rules()));
         let channels = apply::Channels {
             handouts,
@@ -333,13 +351,6 @@ impl Process {
             installed = installing => installed.unwrap(),
             () = tick() => unreachable!("it never ends"),
         };
-    }
-
-    /// Waits until the leases are as they should be.
-    pub(crate) async fn settle(&mut self) {
-        let view = &mut self.view;
-        let settled = view.wait_for(|view| view.ending == 0 && view.unseen == 0);
-        settled.await.unwrap();
     }
 
     /// Leases that the standby was found to have lost.

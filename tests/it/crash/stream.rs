@@ -187,9 +187,7 @@ async fn live(way: &Way, number: u64, primary: &Primary, setup: Setup) {
             Offer::Nothing => break,
         }
     }
-    // Were it not for this, one that has nothing to apply would clear nothing up.
-    process = process.stream(Vec::new()).await;
-    process.settle().await;
+    let process = process.settle().await;
     tokio::time::sleep(QUIET).await;
     assert_no_lease_is_left(way, primary);
     // Those that nobody keeps alive expire.
