@@ -39,15 +39,34 @@ const SIZES: Sizes = Sizes {
 pub(crate) const HOLD: Duration = Duration::from_secs(180);
 /// Long enough for a look at all leases.
 const QUIET: Duration = Duration::from_secs(65);
-/// Pairs of events in one run.
-const PAIRS: usize = 120;
+/// Pairs of events for each course.
+const PAIRS: usize = 40;
 
 /// The primary's log is cut behind these: what follows comes as a database.
 const FIRST_CUT: u64 = 20;
 const FIRST_DATABASE: u64 = 27;
 /// Here somebody has the standby's own keys compared.
 const RESYNC: u64 = 36;
+/// What a leader sends that made another database since.
+const NEWER_DATABASE: u64 = 31;
 const SECOND_DATABASE: u64 = 42;
+
+/// How entries and databases come.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    at_a_time: usize,
+    /// Which database comes once one is being installed.
+    database: u64,
+}
+
+const ONE_BY_ONE: Course = at_a_time(1);
+
+const fn at_a_time(at_a_time: usize) -> Course {
+    Course {
+        at_a_time,
+        database: FIRST_DATABASE,
+    }
+}
 
 /// What a process can get that has come so far.
 enum Offer {
@@ -58,11 +77,11 @@ enum Offer {
     Nothing,
 }
 
-fn offer(primary: &Primary, checkpoint: &Checkpoint) -> Offer {
+fn offer(primary: &Primary, checkpoint: &Checkpoint, course: Course) -> Offer {
     let index = checkpoint.index.0;
     let end = primary.log.len() as u64;
     match checkpoint.phase {
-        Phase::Installing { .. } if index < FIRST_DATABASE => Offer::Database(FIRST_DATABASE),
+        Phase::Installing { .. } if index < FIRST_DATABASE => Offer::Database(course.database),
         Phase::Installing { .. } => Offer::Database(SECOND_DATABASE),
         Phase::Streaming if index < FIRST_CUT => Offer::Entries(FIRST_CUT),
         Phase::Streaming if index < FIRST_DATABASE => Offer::Database(FIRST_DATABASE),
@@ -164,16 +183,22 @@ fn log() -> Vec<Handout> {
 }
 
 fn primary() -> Primary {
-    let primary = Primary::new(log(), &[FIRST_DATABASE, SECOND_DATABASE]);
+    let primary = Primary::new(log(), &[FIRST_DATABASE, NEWER_DATABASE, SECOND_DATABASE]);
     assert_eq!(primary.log.len() as u64, SECOND_DATABASE + 12);
     primary
 }
 
 /// One process, until nothing is left to do for it.
-async fn live(way: &Way, number: u64, primary: &Primary, setup: Setup) {
+async fn live(way: &Way, number: u64, primary: &Primary, course: Course) {
+    let setup = Setup {
+        hold: HOLD,
+        history: HistoryPolicy::Keep,
+        sizes: SIZES,
+        at_a_time: course.at_a_time,
+    };
     let mut process = Process::begin(way, setup, number).await;
     loop {
-        match offer(primary, process.checkpoint()) {
+        match offer(primary, process.checkpoint(), course) {
             Offer::Entries(up_to) => {
                 let entries = primary.entries(process.checkpoint().index, up_to);
                 process = process.stream(entries).await;
@@ -224,21 +249,15 @@ pub(crate) fn limited(standby: FakeStandby) -> FakeStandby {
         .txn_ops(TXN_OPS_MAX)
 }
 
-async fn run(primary: &Primary, events: &[(usize, Event)], at_a_time: usize) -> Run {
-    let name = format!("{events:?}, {at_a_time} at a time");
+async fn run(primary: &Primary, events: &[(usize, Event)], course: Course) -> Run {
+    let name = format!("{events:?}, {course:?}");
     let keys = limited(FakeStandby::new().remembering());
     let way = Way::new(keys, Counted::Writes, events.iter().copied());
-    run_on(primary, way, name, at_a_time).await
+    run_on(primary, way, name, course).await
 }
 
-async fn run_on(primary: &Primary, way: Way, name: String, at_a_time: usize) -> Run {
-    let setup = Setup {
-        hold: HOLD,
-        history: HistoryPolicy::Keep,
-        sizes: SIZES,
-        at_a_time,
-    };
-    let live = async |way: &Way, number| Box::pin(live(way, number, primary, setup)).await;
+async fn run_on(primary: &Primary, way: Way, name: String, course: Course) -> Run {
+    let live = async |way: &Way, number| Box::pin(live(way, number, primary, course)).await;
     let processes = until_through(&way, &name, live).await;
     let moments = way.keys.state().moments.take().unwrap();
     Run {
@@ -251,13 +270,13 @@ async fn run_on(primary: &Primary, way: Way, name: String, at_a_time: usize) -> 
 
 /// A run in which nothing happens.
 pub(crate) async fn undisturbed() -> Run {
-    run(&primary(), &[], 1).await
+    run(&primary(), &[], ONE_BY_ONE).await
 }
 
 /// A run that goes on with what a standby holds.
 pub(crate) async fn going_on(standby: FakeStandby, name: &str) -> Run {
     let way = Way::new(standby, Counted::Writes, []);
-    run_on(&primary(), way, name.to_owned(), 1).await
+    run_on(&primary(), way, name.to_owned(), ONE_BY_ONE).await
 }
 
 /// Holds the end of a run to what the primary holds.
@@ -465,18 +484,21 @@ fn assert_covers(undisturbed: &Run) {
 }
 
 /// Runs with this event at each write in turn.
-async fn at_every_write(event: Event, at_a_time: usize) {
+async fn at_every_write(event: Event, course: Course) {
     let primary = primary();
-    let undisturbed = run(&primary, &[], at_a_time).await;
+    let undisturbed = run(&primary, &[], course).await;
+    undisturbed.check(&primary).await;
     let expected = histories(&undisturbed.moments);
     for at in 0.. {
-        let run = run(&primary, &[(at, event)], at_a_time).await;
+        let run = run(&primary, &[(at, event)], course).await;
         if run.way.events_left() > 0 {
             assert!(at >= undisturbed.way.names().len(), "{}", run.name);
             break;
         }
         run.check(&primary).await;
-        assert_eq!(histories(&run.moments), expected, "{}", run.name);
+        if course.database == FIRST_DATABASE {
+            assert_eq!(histories(&run.moments), expected, "{}", run.name);
+        }
         let crashes = matches!(event, Event::Crash(_));
         assert_eq!(run.processes, 1 + u64::from(crashes), "{}", run.name);
     }
@@ -485,7 +507,7 @@ async fn at_every_write(event: Event, at_a_time: usize) {
 #[tokio::test(start_paused = true)]
 async fn nothing_happens() {
     let primary = primary();
-    let undisturbed = run(&primary, &[], 1).await;
+    let undisturbed = undisturbed().await;
     undisturbed.check(&primary).await;
     assert_eq!(undisturbed.processes, 1);
     assert_covers(&undisturbed);
@@ -493,43 +515,53 @@ async fn nothing_happens() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_ends_before_any_write() {
-    at_every_write(Event::Crash(false), 1).await;
+    at_every_write(Event::Crash(false), ONE_BY_ONE).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_process_ends_behind_any_write() {
-    at_every_write(Event::Crash(true), 1).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_process_with_much_before_it_ends_behind_any_write() {
-    at_every_write(Event::Crash(true), 100).await;
+    at_every_write(Event::Crash(true), ONE_BY_ONE).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn any_write_is_lost() {
-    at_every_write(Event::Lost(false), 1).await;
+    at_every_write(Event::Lost(false), ONE_BY_ONE).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn any_answer_is_lost() {
-    at_every_write(Event::Lost(true), 1).await;
+    at_every_write(Event::Lost(true), ONE_BY_ONE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_much_before_it_ends_behind_any_write() {
+    at_every_write(Event::Crash(true), at_a_time(100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_database_comes_after_the_end_of_a_process() {
+    let database = NEWER_DATABASE;
+    let course = Course {
+        database,
+        ..ONE_BY_ONE
+    };
+    at_every_write(Event::Crash(true), course).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_things_happen_in_one_run() {
     let primary = primary();
     let mut rng = fastrand::Rng::with_seed(11);
-    for at_a_time in [1, 3, 100] {
-        let undisturbed = run(&primary, &[], at_a_time).await;
+    for course in [1, 3, 100].map(at_a_time) {
+        let undisturbed = run(&primary, &[], course).await;
         undisturbed.check(&primary).await;
         let expected = histories(&undisturbed.moments);
         let writes = undisturbed.way.names().len();
-        for _ in 0..PAIRS / 3 {
+        for _ in 0..PAIRS {
             let first = rng.usize(0..writes);
             let second = first + 1 + rng.usize(0..40);
             let events = [first, second].map(|at| (at, EVENTS[rng.usize(0..EVENTS.len())]));
-            let run = run(&primary, &events, at_a_time).await;
+            let run = run(&primary, &events, course).await;
             run.check(&primary).await;
             assert_eq!(histories(&run.moments), expected, "{}", run.name);
         }
