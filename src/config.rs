@@ -10,7 +10,6 @@ mod values;
 pub use error::Error;
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,12 @@ use crate::plan::CompactionPolicy;
 use crate::scope::Scope;
 use crate::secret::{Credentials, Secret};
 use values::{
-    choice, duration, endpoints, list, number, peer_address, peer_url, required, required_list,
-    scope, socket_address, stream, whole_seconds,
+    choice, list, number, peer_address, peer_url, required, required_list, socket_address,
+};
+
+pub use login::{Login, standby_login};
+pub use values::{
+    compaction, endpoints, history, scope, standby_lease_ttl, standby_timeout, stream,
 };
 
 /// Options of `run`, as written by somebody. All are optional here: what one source leaves out
@@ -163,6 +166,10 @@ pub struct Typed {
     #[arg(long, env = "ETCD_SYNCER_RECEIVE_BYTES_MAX", value_name = "BYTES")]
     pub receive_bytes_max: Option<usize>,
 
+    /// Largest database that is taken as a snapshot of the primary. [default: 68719476736]
+    #[arg(long, env = "ETCD_SYNCER_SNAPSHOT_BYTES_MAX", value_name = "BYTES")]
+    pub snapshot_bytes_max: Option<u64>,
+
     /// How long one request to the standby may take. [default: 5s]
     #[arg(long, env = "ETCD_SYNCER_STANDBY_TIMEOUT", value_name = "TIME")]
     pub standby_timeout: Option<String>,
@@ -180,6 +187,11 @@ pub struct Typed {
     /// stream ends, to be compared with the primary.
     #[arg(long, env = "ETCD_SYNCER_DUMP_STATE", value_name = "FILE")]
     pub dump_state: Option<PathBuf>,
+
+    /// Record the primary's log, values and passwords included, in this file, for `etcd-syncer
+    /// replay --log`. It grows without limit. If it cannot be written, the stream goes on without.
+    #[arg(long, env = "ETCD_SYNCER_CAPTURE", value_name = "FILE")]
+    pub capture: Option<PathBuf>,
 }
 
 /// Passwords that came in a variable.
@@ -228,6 +240,8 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Most memory for what is received and not yet durable.
     pub receive_bytes_max: usize,
+    /// Largest database that is taken as a snapshot.
+    pub snapshot_bytes_max: u64,
     /// How long one request to the standby may take.
     pub standby_timeout: Duration,
     /// TTL of leases on the standby, whole seconds.
@@ -236,6 +250,8 @@ pub struct Config {
     pub compaction: CompactionPolicy,
     /// Where to write the primary's state when the stream ends.
     pub dump_state: Option<PathBuf>,
+    /// Where to record the primary's log.
+    pub capture: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -247,6 +263,11 @@ pub enum LogFormat {
     Json,
 }
 
+/// Most operations in a batch if nothing else is said.
+pub const BATCH_OPS_MAX: usize = 1_000;
+/// Most bytes in a batch if nothing else is said.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What is used where nobody says otherwise.
 struct Defaults {
     stream: &'static str,
@@ -254,35 +275,22 @@ struct Defaults {
     batch_ops_max: usize,
     batch_bytes_max: usize,
     receive_bytes_max: usize,
-    standby_timeout: Duration,
-    standby_lease_ttl: Duration,
+    snapshot_bytes_max: u64,
 }
 
 const DEFAULTS: Defaults = Defaults {
     stream: "default",
     listen_status: "127.0.0.1:2391",
-    batch_ops_max: 1_000,
-    batch_bytes_max: 1 << 20,
+    batch_ops_max: BATCH_OPS_MAX,
+    batch_bytes_max: BATCH_BYTES_MAX,
     receive_bytes_max: 256 << 20,
-    standby_timeout: Duration::from_secs(5),
-    standby_lease_ttl: Duration::from_secs(24 * 3600),
+    snapshot_bytes_max: 64 << 30,
 };
+
+const LOG_FORMAT: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// The least memory that can follow a leader: a few of its largest messages.
 const RECEIVE_BYTES_MIN: usize = 16 << 20;
-/// TTLs of leases that can be kept alive over a slow request, and that etcd takes.
-const LEASE_TTL: RangeInclusive<Duration> =
-    Duration::from_secs(30)..=Duration::from_secs(9_000_000_000);
-
-const HISTORY: [(&str, HistoryPolicy); 3] = [
-    ("auto", HistoryPolicy::Auto),
-    ("keep", HistoryPolicy::Keep),
-    ("last", HistoryPolicy::Last),
-];
-const COMPACTION: [(&str, CompactionPolicy); 2] = [
-    ("follow", CompactionPolicy::Follow),
-    ("none", CompactionPolicy::None),
-];
 
 /// Where status and metrics are served if nothing else is said.
 #[must_use]
@@ -312,7 +320,7 @@ impl Typed {
     /// [`Error::Password`].
     pub fn with_passwords(mut self) -> Result<Self, Error> {
         self.passwords = Passwords {
-            standby: login::from_environment("ETCD_SYNCER_STANDBY_PASSWORD")?,
+            standby: login::from_environment(login::STANDBY_PASSWORD)?,
             primary: login::from_environment("ETCD_SYNCER_PRIMARY_PASSWORD")?,
         };
         Ok(self)
@@ -348,10 +356,12 @@ impl Typed {
             batch_ops_max: this.batch_ops_max.or(other.batch_ops_max),
             batch_bytes_max: this.batch_bytes_max.or(other.batch_bytes_max),
             receive_bytes_max: this.receive_bytes_max.or(other.receive_bytes_max),
+            snapshot_bytes_max: this.snapshot_bytes_max.or(other.snapshot_bytes_max),
             standby_timeout: this.standby_timeout.or(other.standby_timeout),
             standby_lease_ttl: this.standby_lease_ttl.or(other.standby_lease_ttl),
             compaction: this.compaction.or(other.compaction),
             dump_state: this.dump_state.or(other.dump_state),
+            capture: this.capture.or(other.capture),
         }
     }
 
@@ -383,6 +393,7 @@ impl Typed {
             standby_lease_ttl: text(self.standby_lease_ttl),
             compaction: text(self.compaction),
             dump_state: path(self.dump_state),
+            capture: path(self.capture),
             ..self
         }
     }
@@ -393,7 +404,11 @@ impl Typed {
     /// [`Error::Missing`] and [`Error::Value`], for the first option that is wrong.
     pub fn check(self) -> Result<Config, Error> {
         let logins = login::Logins::of(&self)?;
-        let scope = scope(&self)?;
+        let scope = scope(
+            &self.include_prefix,
+            &self.exclude_prefix,
+            &self.rewrite_prefix,
+        )?;
         let stream = stream(self.stream.unwrap_or_else(|| DEFAULTS.stream.to_owned()))?;
         let status = self
             .listen_status
@@ -421,12 +436,8 @@ impl Typed {
             stream,
             scope,
             listen_status: socket_address("listen-status", &status)?,
-            log_format: choice(
-                "log-format",
-                self.log_format,
-                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-            )?,
-            history: choice("history", self.history, &HISTORY)?,
+            log_format: choice("log-format", self.log_format, &LOG_FORMAT)?,
+            history: history(self.history)?,
             batch_ops_max: number(
                 "batch-ops-max",
                 self.batch_ops_max,
@@ -445,19 +456,17 @@ impl Typed {
                 DEFAULTS.receive_bytes_max,
                 RECEIVE_BYTES_MIN,
             )?,
-            standby_timeout: duration(
-                "standby-timeout",
-                self.standby_timeout,
-                DEFAULTS.standby_timeout,
+            snapshot_bytes_max: number(
+                "snapshot-bytes-max",
+                self.snapshot_bytes_max,
+                DEFAULTS.snapshot_bytes_max,
+                1,
             )?,
-            standby_lease_ttl: whole_seconds(
-                "standby-lease-ttl",
-                self.standby_lease_ttl,
-                DEFAULTS.standby_lease_ttl,
-                LEASE_TTL,
-            )?,
-            compaction: choice("compaction", self.compaction, &COMPACTION)?,
+            standby_timeout: standby_timeout(self.standby_timeout)?,
+            standby_lease_ttl: standby_lease_ttl(self.standby_lease_ttl)?,
+            compaction: compaction(self.compaction)?,
             dump_state: self.dump_state,
+            capture: self.capture,
         })
     }
 }

@@ -21,7 +21,7 @@ pub enum Exit {
     StandbyNotEmpty,
     /// The checkpoint belongs to another primary, member or scope, or cannot be read.
     ForeignCheckpoint,
-    /// The checkpoint is sound, and this version cannot go on from it.
+    /// The checkpoint is sound, and this version cannot go on from it, or not with these files.
     CannotResume,
     /// This member was removed from the primary.
     Removed,

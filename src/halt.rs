@@ -48,7 +48,8 @@ impl Halt {
                 pipeline::Error::Decode(_)
                 | pipeline::Error::Resolve(_)
                 | pipeline::Error::Plan(_)
-                | pipeline::Error::OutOfScope { .. },
+                | pipeline::Error::OutOfScope { .. }
+                | pipeline::Error::Beyond { .. },
             )
             | apply::End::Version(_)
             | apply::End::KeysLost { .. }

@@ -25,6 +25,11 @@
 //! standby; [`learner::Learner`] is the task around the raft node. [`app`] starts both, [`status`]
 //! shows them on a thread of its own, and [`cli`] reads what a person wants.
 //!
+//! What a stream needs before its first entry is [`base`], whatever it comes from: [`app`] feeds it
+//! from a running primary, [`replay`] from files that [`offline`] reads. [`capture`] writes one
+//! kind of these files. Which entries count of a primary that is lost is known before anything is
+//! written.
+//!
 //! # Invariants
 //!
 //! 1. The standby is the learner's disk. The learner keeps no state of its own that matters.
@@ -60,7 +65,9 @@
 pub mod app;
 pub mod apply;
 pub mod backoff;
+pub mod base;
 pub mod base64;
+pub mod capture;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -80,6 +87,7 @@ pub mod plan;
 pub mod primary;
 pub mod range;
 pub mod range_set;
+pub mod replay;
 pub mod reserved;
 pub mod resolve;
 pub mod resync;

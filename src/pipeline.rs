@@ -46,6 +46,14 @@ pub enum Error {
         /// The key, as the primary names it.
         key: ShownKey,
     },
+    /// The entry is the first beyond what was asked for.
+    #[error("entry {index} makes revision {revision}, beyond the last one that is wanted")]
+    Beyond {
+        /// The entry.
+        index: RaftIndex,
+        /// The revision after it.
+        revision: Revision,
+    },
 }
 
 /// When to leave out states that a key had between.
@@ -95,6 +103,10 @@ pub struct Pipeline {
     held: Option<Unit>,
     /// Decoded, and waiting for values.
     asking: Option<Asking>,
+    /// Why nothing comes after what was handed out, if nothing does.
+    refused: Option<Error>,
+    /// The last revision that is wanted.
+    until: Option<Revision>,
     /// Batches that the standby refused, whole or halved, to go before everything else.
     halves: VecDeque<Batch>,
     tallies: BTreeMap<&'static str, Tally>,
@@ -130,6 +142,8 @@ impl Pipeline {
             policy,
             held: None,
             asking: None,
+            refused: None,
+            until: None,
             halves: VecDeque::new(),
             tallies: BTreeMap::new(),
             disagreements: Vec::new(),
@@ -193,6 +207,14 @@ impl Pipeline {
         self.state.set_rules(rules);
     }
 
+    /// Refuses the first entry that makes a revision beyond this one. The state has taken that
+    /// entry in then, and is of no more use.
+    #[must_use]
+    pub fn until(mut self, revision: Option<Revision>) -> Self {
+        self.until = revision;
+        self
+    }
+
     /// Takes committed entries in, in order.
     pub fn push(&mut self, handouts: impl IntoIterator<Item = Handout>) {
         self.queue.extend(handouts);
@@ -250,9 +272,9 @@ impl Pipeline {
                 // Without them the entry stays where it is, and so does what comes behind it.
                 let asking = self.asking.insert(asking);
                 asking.wanted = names?;
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// The names of those keys whose values are not known yet and the standby has. They may be
@@ -309,6 +331,9 @@ impl Pipeline {
                 self.held = Some(back);
                 return Ok(());
             }
+            if let Some(error) = &self.refused {
+                return Err(error.clone());
+            }
             if self.asking.is_some() {
                 return Ok(());
             }
@@ -326,7 +351,7 @@ impl Pipeline {
                 return Ok(());
             };
             match resolution {
-                Resolution::Done(resolved) => self.hold(resolved, handout),
+                Resolution::Done(resolved) => self.hold(resolved, handout)?,
                 Resolution::NeedsValues(_) => {
                     self.asking = Some(Asking {
                         entry,
@@ -339,7 +364,12 @@ impl Pipeline {
         }
     }
 
-    fn hold(&mut self, resolved: Resolved, handout: Handout) {
+    fn hold(&mut self, resolved: Resolved, handout: Handout) -> Result<(), Error> {
+        let (index, revision) = (resolved.index, resolved.revision);
+        if self.until.is_some_and(|until| until < revision) {
+            let beyond = Error::Beyond { index, revision };
+            return Err(self.refused.insert(beyond).clone());
+        }
         let tally = self.tallies.entry(resolved.kind).or_default();
         match resolved.outcome {
             Outcome::Effect => tally.with_effect += 1,
@@ -366,6 +396,7 @@ impl Pipeline {
             auth: resolved.auth,
             delta,
         });
+        Ok(())
     }
 }
 

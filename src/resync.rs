@@ -6,6 +6,7 @@ use crate::backoff::Backoff;
 use crate::checkpoint::{self, Basis, Checkpoint, Phase};
 use crate::ids::{RaftIndex, Term};
 use crate::reserved;
+use crate::secret::Credentials;
 use crate::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Transaction};
 
 /// Why it was not done.
@@ -40,8 +41,12 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// [`Error`]. Nothing is changed then, unless an answer was lost; doing it again does no harm.
-pub async fn resync(options: Options, stream: &str) -> Result<Checkpoint, Error> {
-    mark(&mut Etcd::new(options), stream).await
+pub async fn resync(
+    options: Options,
+    login: Option<Credentials>,
+    stream: &str,
+) -> Result<Checkpoint, Error> {
+    mark(&mut Etcd::new(options).log_in_as(login), stream).await
 }
 
 /// The same in a standby of any kind.

@@ -1,15 +1,13 @@
 //! Installs the snapshots that leaders send, while the leader waits.
 
-use std::sync::Arc;
-
-use super::App;
-use super::resume::Base;
 use super::stream::{Next, Session};
-use crate::checkpoint::{Basis, Phase as CheckpointPhase};
+use super::{App, Base};
+use crate::base::Room;
+use crate::checkpoint::Phase as CheckpointPhase;
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
 use crate::ids::{LeaseId, MemberId, RaftIndex, Term};
-use crate::install::{self, Install, Target, content_of};
+use crate::install::Target;
 use crate::learner;
 use crate::ledger::Ledger;
 use crate::peer::{Inbound, Inbox, Received};
@@ -145,65 +143,14 @@ impl App {
             learners: ids(&conf_state.learners),
         };
         let rules = *session.rules.borrow();
-        let settings = Settings {
-            rules: rules.map_err(|error| halted(&error, Exit::Halted))?,
-            voters: target.voters.len().max(1),
-            ..base.state.settings().clone()
-        };
-        let by_content = CheckpointPhase::Installing {
-            index: RaftIndex(0),
-            term: Term(0),
-            basis: Basis::Content,
-        };
-        let is_by_content = matches!(
-            base.checkpoint.phase,
-            CheckpointPhase::Installing {
-                basis: Basis::Content,
-                ..
-            }
-        );
-        let before = if is_by_content {
-            base.checkpoint.phase = by_content;
-            let scope = &self.config.scope;
-            let reading = content_of(base.writer.standby(), scope, settings.clone());
-            reading.await.map_err(of_error)?
-        } else {
-            base.state.clone()
-        };
-        let install = Install {
-            writer: &mut base.writer,
-            reconciler: &mut base.reconciler,
-            checkpoint: &mut base.checkpoint,
-            ledger: &mut base.ledger,
-            keeper: &mut base.keeper,
-            settings,
-            scope: Arc::clone(&self.config.scope),
+        let room = Room {
             txn_ops_max: session.txn_ops_max,
             bytes_max: self.config.batch_bytes_max,
-            progress: self.board.install.clone(),
         };
-        let installed = Box::pin(install::install(install, before, target)).await;
-        base.state = installed.map_err(of_error)?;
-        Ok(())
+        let rules = rules.map_err(|error| halted(&error, Exit::Halted))?;
+        let progress = self.board.install.clone();
+        Box::pin(base.install(target, rules, room, progress)).await
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "it is mapped over")]
-fn of_error(error: install::Error) -> Halt {
-    let exit = match &error {
-        install::Error::Standby(standby::Error::Fenced { .. }) => Exit::Fenced,
-        install::Error::Standby(standby::Error::Refused(_)) | install::Error::Leases(_) => {
-            Exit::StandbyRefuses
-        }
-        install::Error::Open(_)
-        | install::Error::Read(_)
-        | install::Error::Value(_)
-        | install::Error::Index { .. }
-        | install::Error::Older { .. }
-        | install::Error::TooLarge(_)
-        | install::Error::Panicked => Exit::Halted,
-    };
-    halted(&error, exit)
 }
 
 fn halted(reason: &impl ToString, exit: Exit) -> Halt {

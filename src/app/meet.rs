@@ -1,5 +1,4 @@
-//! Meets the other two: finds this process in the primary, and asks the standby whether it may be
-//! written. Waits for whatever waiting can bring.
+//! Meets the primary: finds this process among its members. Waits for whatever waiting can bring.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::ids::ClusterId;
 use crate::peer::join::{self, Found, Lookup};
 use crate::peer::{self, members};
 use crate::primary;
-use crate::standby::{Claim, Contact, ContactError, Etcd, Options, Standby, first_contact};
+use crate::standby::{Etcd, Options};
 use crate::status::Phase;
 
 /// How long a member may take to answer a question about the membership.
@@ -83,47 +82,6 @@ impl App {
         .for_scope(Arc::clone(&self.config.scope))
     }
 
-    /// Waits until the standby answers; none if told to stop.
-    pub(super) async fn contact(&self, found: &Found) -> Result<Option<(Etcd, Contact)>, Fatal> {
-        let mut standby = self.standby();
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        self.board
-            .phase
-            .send_replace(Phase::Contacting("asking the standby".to_owned()));
-        loop {
-            let claim = Claim {
-                stream: &self.config.stream,
-                primary: found.identity.cluster,
-                scope: &self.config.scope,
-            };
-            let asked = first_contact(&mut standby, &claim);
-            let Some(answer) = self.unless_stopped(asked).await else {
-                return Ok(None);
-            };
-            let error = match answer {
-                Ok(contact) => return Ok(Some((standby, contact))),
-                Err(error) => error,
-            };
-            let Some(exit) = contact_exit(&error) else {
-                let what = format!("{error}; is it up, and has it a quorum?");
-                if self.board.phase.borrow().clone() != Phase::Contacting(what.clone()) {
-                    tracing::warn!("{what}");
-                }
-                self.board.phase.send_replace(Phase::Contacting(what));
-                standby.try_another_endpoint();
-                if self
-                    .unless_stopped(tokio::time::sleep(backoff.next_wait()))
-                    .await
-                    .is_none()
-                {
-                    return Ok(None);
-                }
-                continue;
-            };
-            return Err(Fatal::new(exit, error));
-        }
-    }
-
     /// The primary's client URLs, to be asked.
     pub(super) fn primary(&self) -> primary::Clients {
         let endpoints = self.config.primary_endpoints.clone();
@@ -164,21 +122,5 @@ fn join_exit(error: &join::Error) -> Option<Exit> {
             .iter()
             .all(|(_, cause)| !matches!(cause, members::Error::Http(_)))
             .then_some(Exit::NotAPeer),
-    }
-}
-
-fn contact_exit(error: &ContactError) -> Option<Exit> {
-    match error {
-        ContactError::Unreachable(_) => None,
-        ContactError::Refused(_) => Some(Exit::StandbyRefuses),
-        ContactError::SameCluster(_) => Some(Exit::SameCluster),
-        ContactError::NotEmpty { .. } | ContactError::OtherStream { .. } => {
-            Some(Exit::StandbyNotEmpty)
-        }
-        ContactError::TooManyRanges { .. } => Some(Exit::StandbyRefuses),
-        ContactError::OtherPrimary { .. }
-        | ContactError::OtherScope { .. }
-        | ContactError::UnreadableScope { .. }
-        | ContactError::Unreadable { .. } => Some(Exit::ForeignCheckpoint),
     }
 }

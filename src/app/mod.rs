@@ -7,35 +7,46 @@
 //!                                                                             waits for a person
 //! ```
 //!
-//! Tasks are started only here and in the transport.
+//! Tasks are started only here, in the base of a stream and in the transport.
 
 mod install;
-mod keeping;
 mod meet;
+mod record;
 mod release;
-mod resume;
 mod stream;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply;
+use crate::base::{self, Claim, Keeping, Upkeep};
 use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::exit::{Exit, Fatal};
+use crate::ids::{ClusterId, MemberId};
 use crate::peer::{self, Inbox, Transport};
+use crate::plan::auth::Access;
+use crate::resolve::Rules;
 use crate::session;
-use crate::status::{self, Board, Joined};
+use crate::standby::Etcd;
+use crate::status::{self, Board, Joined, Phase};
 use release::Release;
 use stream::{Next, Session};
 
 /// Messages of the primary that wait for the learner; it takes them in at once, so this is only for
 /// moments in which the machine is busy with something else.
 const INBOX_BYTES_MAX: usize = 64 << 20;
+
+/// How long the last leases that are to be ended, and the last compaction, may keep a process that
+/// was told to stop; what is left of the leases is empty and expires.
+const LEASES_PATIENCE: Duration = Duration::from_secs(2);
+
+type Base = base::Base<Etcd>;
 
 /// Everything that lives as long as the process.
 struct App {
@@ -78,6 +89,7 @@ pub async fn run(
     let options = peer::Config {
         inbox_bytes_max: INBOX_BYTES_MAX,
         spool: Some(config.data_dir.join("spool")),
+        snapshot_bytes_max: config.snapshot_bytes_max,
         ..peer::Config::default()
     };
     let (transport, inbox) = Transport::new(options);
@@ -123,8 +135,61 @@ impl App {
             transport: self.transport.clone(),
         };
         self.board.joined.send_replace(Some(joined));
-        let Some((standby, contact)) = Box::pin(self.contact(&found)).await? else {
+        let release = Release::of(&found)?;
+        let claimed = Box::pin(self.claim(primary, member, release.rules)).await?;
+        let Some((base, keeping, txn_ops_max)) = claimed else {
             return Ok(Exit::Ok);
+        };
+        let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
+            let clients = self.primary();
+            tokio::spawn(clients.watch(primary, self.board.primary.clone()))
+        });
+        let (rules_in, rules) = watch::channel(Ok(release.rules));
+        let mut session = Session {
+            us: member,
+            txn_ops_max,
+            metrics,
+            rules,
+            capture: None,
+        };
+        self.transport
+            .join(found.identity, found.members, found.versions)
+            .map_err(|error| Fatal::new(Exit::Failed, error))?;
+        tokio::spawn(release.follow(self.transport.clone(), rules_in));
+        let next = Next {
+            base,
+            inbox,
+            installed: None,
+        };
+        let exit = self.stream(&mut session, next).await;
+        keeping.end(LEASES_PATIENCE).await;
+        if let Some(capture) = session.capture {
+            capture.finish();
+        }
+        if let Some(watching) = watching {
+            watching.abort();
+        }
+        exit
+    }
+
+    /// What the standby holds and the right to write to it, what keeps its leases, and the longest
+    /// operation list that it takes; none if told to stop.
+    async fn claim(
+        &self,
+        primary: ClusterId,
+        member: MemberId,
+        rules: Rules,
+    ) -> Result<Option<(Base, Keeping, usize)>, Fatal> {
+        let claim = Claim {
+            stream: self.config.stream.clone(),
+            primary,
+            scope: Arc::clone(&self.config.scope),
+            stop: self.stop.clone(),
+        };
+        let mut standby = self.standby();
+        let contacting = claim.contact(&mut standby, |what| self.contacting(what));
+        let Some(contact) = Box::pin(contacting).await? else {
+            return Ok(None);
         };
         tracing::info!(
             cluster = %contact.cluster,
@@ -137,37 +202,35 @@ impl App {
             }
         });
         self.check_primary_endpoints(primary).await?;
-        let release = Release::of(&found)?;
-        let resumed = Box::pin(self.resume(standby, &contact, &found, release.rules)).await?;
-        let Some((base, keeping)) = resumed else {
-            return Ok(Exit::Ok);
+        self.contacting("loading the ledger from the standby");
+        let loading = claim.load(&mut standby, &contact, rules);
+        let Some(loaded) = Box::pin(loading).await? else {
+            return Ok(None);
         };
-        let watching = (!self.config.primary_endpoints.is_empty()).then(|| {
-            let clients = self.primary();
-            tokio::spawn(clients.watch(primary, self.board.primary.clone()))
-        });
-        let (rules_in, rules) = watch::channel(Ok(release.rules));
-        let session = Session {
-            us: member,
-            txn_ops_max: contact.txn_ops_max,
-            metrics,
-            rules,
-        };
-        self.transport
-            .join(found.identity, found.members, found.versions)
-            .map_err(|error| Fatal::new(Exit::Failed, error))?;
-        tokio::spawn(release.follow(self.transport.clone(), rules_in));
-        let next = Next {
-            base,
-            inbox,
-            installed: None,
-        };
-        let exit = self.stream(session, next).await;
-        self.end_keeping(keeping).await;
-        if let Some(watching) = watching {
-            watching.abort();
+        let loaded = loaded.of_member(member);
+        let taking = claim.take(standby, || self.standby(), loaded, self.upkeep());
+        let taken = Box::pin(taking).await?;
+        Ok(taken.map(|(base, keeping)| (base, keeping, contact.txn_ops_max)))
+    }
+
+    /// How the standby is kept, shown on the board.
+    fn upkeep(&self) -> Upkeep {
+        let login = self.config.standby_login.as_ref();
+        Upkeep {
+            lease_ttl: self.config.standby_lease_ttl,
+            compaction: self.config.compaction,
+            user: self.config.standby_user.clone(),
+            access: login.map_or(Access::NoPassword, |_| Access::Password),
+            trouble: self.board.standby_trouble.clone(),
+            leases: self.board.keeper.clone(),
+            auth: self.board.auth.clone(),
         }
-        exit
+    }
+
+    /// Shows what is done before the stream begins.
+    fn contacting(&self, what: &str) {
+        let phase = Phase::Contacting(what.to_owned());
+        self.board.phase.send_replace(phase);
     }
 
     async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
-use super::resume::Base;
+use super::{App, Base};
 use crate::apply::{self, Apply, Left};
+use crate::capture::Capture;
 use crate::checkpoint::{self, Checkpoint};
 use crate::exit::{Exit, Fatal};
 use crate::halt::Halt;
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) txn_ops_max: usize,
     pub(super) metrics: apply::Metrics,
     pub(super) rules: watch::Receiver<Result<Rules, UnknownVersion>>,
+    /// Records what is handed out, once the first stream has begun.
+    pub(super) capture: Option<Arc<Capture>>,
 }
 
 /// Where a stream goes on.
@@ -60,13 +62,17 @@ enum Ended {
 
 impl App {
     /// Streams until the end.
-    pub(super) async fn stream(&self, session: Session, mut next: Next) -> Result<Exit, Fatal> {
+    pub(super) async fn stream(
+        &self,
+        session: &mut Session,
+        mut next: Next,
+    ) -> Result<Exit, Fatal> {
         loop {
             let is_installing = next.base.checkpoint.phase != checkpoint::Phase::Streaming;
             let ended = if is_installing {
-                Box::pin(self.await_snapshot(&session, next)).await?
+                Box::pin(self.await_snapshot(session, next)).await?
             } else {
-                let stream = self.start(&session, next)?;
+                let stream = self.start(session, next)?;
                 Box::pin(self.follow(stream)).await?
             };
             let (base, snapshot, inbox) = match ended {
@@ -74,14 +80,14 @@ impl App {
                 Ended::Snapshot(parts) => *parts,
                 Ended::Beginning(parts) => {
                     let (base, inbox) = *parts;
-                    match Box::pin(self.begin_anew(&session, base, inbox)).await? {
+                    match Box::pin(self.begin_anew(session, base, inbox)).await? {
                         Ok(begun) => next = begun,
                         Err(exit) => return Ok(exit),
                     }
                     continue;
                 }
             };
-            match Box::pin(self.install(&session, base, snapshot, inbox)).await? {
+            match Box::pin(self.install(session, base, snapshot, inbox)).await? {
                 Ok(installed) => next = installed,
                 Err(exit) => return Ok(exit),
             }
@@ -89,7 +95,7 @@ impl App {
     }
 
     /// Starts the learner and what writes to the standby.
-    fn start(&self, session: &Session, next: Next) -> Result<Stream, Fatal> {
+    fn start(&self, session: &mut Session, next: Next) -> Result<Stream, Fatal> {
         let Next {
             base,
             inbox,
@@ -102,6 +108,7 @@ impl App {
         };
         let durable = base.checkpoint.index;
         let (handouts_in, handouts_out) = mpsc::unbounded_channel();
+        let handouts_out = self.captured(session, &base.checkpoint, handouts_out)?;
         let (durable_in, durable_out) = watch::channel(durable);
         let mut learner =
             self.learner(session, &base.checkpoint, inbox, handouts_in, durable_out)?;
@@ -115,12 +122,7 @@ impl App {
             keeper: base.keeper,
         };
         let apply = Apply::new(
-            Pipeline::new(
-                base.state,
-                Arc::clone(&self.config.scope),
-                limits,
-                self.config.history,
-            ),
+            Pipeline::new(base.state, base.scope, limits, self.config.history),
             (base.writer, base.reconciler),
             (base.checkpoint, base.ledger),
             session.txn_ops_max,
@@ -216,6 +218,7 @@ impl App {
                 checkpoint: left.checkpoint,
                 state: left.state,
                 ledger: left.ledger,
+                scope: Arc::clone(&self.config.scope),
                 keeper: left.keeper,
             };
             return Ok(Ended::Snapshot(Box::new((base, snapshot, inbox))));

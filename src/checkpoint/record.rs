@@ -94,6 +94,15 @@ const INSTALLING_BY_LEDGER: u32 = 2;
 const INSTALLING_BY_CONTENT: u32 = 3;
 
 impl Checkpoint {
+    /// True if a snapshot is to be compared with the standby's own keys.
+    #[must_use]
+    pub fn is_by_content(&self) -> bool {
+        match self.phase {
+            Phase::Installing { basis, .. } => basis == Basis::Content,
+            Phase::Streaming => false,
+        }
+    }
+
     /// The record as it is stored.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

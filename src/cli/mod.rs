@@ -1,9 +1,13 @@
 //! The command line: one file for each subcommand.
 
 mod dump;
+mod process;
 mod progress;
+mod replay;
 mod resync;
 mod run;
+mod scope;
+mod standby;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +29,8 @@ enum Command {
     Run(Box<run::Args>),
     /// Show what a running process does.
     Status(status::Args),
+    /// Bring what is on the disks of a primary, in a saved snapshot or a captured log to a standby.
+    Replay(Box<replay::Args>),
     /// Make a stream begin with a snapshot of the primary again.
     Resync(resync::Args),
     /// Show what is in files of the primary, offline.
@@ -43,12 +49,12 @@ Exit codes:
   13  primary and standby are the same cluster
   14  the standby holds keys in scope and no checkpoint, or another stream has them
   15  the checkpoint belongs to another primary, member or scope, or cannot be read
-  16  this version cannot go on from the checkpoint
+  16  the stream cannot go on from the checkpoint with this version, or with these files
   17  this member was removed from the primary
   18  another process took the stream over
   19  the stream had halted before the process was stopped
   20  an address to listen on is taken
-  21  the data directory is unusable, or in use
+  21  a data directory is unusable, or in use
   22  the standby refuses us
   64  bad usage or configuration";
 
@@ -73,6 +79,7 @@ pub fn main() -> Result<Exit, Fatal> {
     match cli.command {
         Command::Run(args) => run::main(*args),
         Command::Status(args) => status::main(&args),
+        Command::Replay(args) => replay::main(*args),
         Command::Resync(args) => resync::main(args),
         Command::Dump(command) => dump::main(&command),
     }

@@ -4,20 +4,13 @@ use std::io::Write;
 
 use crate::exit::{Exit, Fatal};
 use crate::resync::{self, Error};
-use crate::standby::{Failure, Options};
+use crate::standby::Failure;
 
 /// Options of `resync`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Client URLs of the standby, separated by commas.
-    #[arg(
-        long,
-        env = "ETCD_SYNCER_STANDBY_ENDPOINTS",
-        value_delimiter = ',',
-        required = true,
-        value_name = "URL,.."
-    )]
-    standby_endpoints: Vec<String>,
+    #[command(flatten)]
+    standby: super::standby::StandbyArgs,
     /// Name of the replication.
     #[arg(
         long,
@@ -26,22 +19,12 @@ pub(super) struct Args {
         default_value = "default"
     )]
     stream: String,
-    /// How long one request to the standby may take.
-    #[arg(
-        long,
-        env = "ETCD_SYNCER_STANDBY_TIMEOUT",
-        value_name = "TIME",
-        default_value = "5s"
-    )]
-    standby_timeout: humantime::Duration,
 }
 
 pub(super) fn main(args: Args) -> Result<Exit, Fatal> {
-    let options = Options {
-        endpoints: args.standby_endpoints,
-        request_timeout: args.standby_timeout.into(),
-    };
-    let done = super::runtime()?.block_on(resync::resync(options, &args.stream));
+    let (options, login) = args.standby.check()?;
+    let resyncing = resync::resync(options, login.credentials, &args.stream);
+    let done = super::runtime()?.block_on(resyncing);
     let before = done.map_err(|error| Fatal::new(exit(&error), error))?;
     let text = format!(
         "Stream {:?} was at index {}, revision {}. It begins with a snapshot of the primary again, of \

@@ -9,8 +9,34 @@ use crate::secret::{Credentials, Secret};
 /// What bcrypt takes of a password.
 const PASSWORD_BYTES_MAX: usize = 72;
 
+/// Where the password of our user of the standby may be.
+pub(super) const STANDBY_PASSWORD: &str = "ETCD_SYNCER_STANDBY_PASSWORD";
+
 /// The default name of our user.
 const USER: &str = "etcd-syncer";
+
+/// Who we are to one cluster.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The name of our user.
+    pub user: String,
+    /// The same with its password, if there is one.
+    pub credentials: Option<Credentials>,
+}
+
+/// Our user of the standby, for who reads no file; its password may be in the environment.
+///
+/// # Errors
+/// [`Error::Password`].
+pub fn standby_login(user: Option<&str>, password_file: Option<&Path>) -> Result<Login, Error> {
+    let user = user.filter(|user| !user.is_empty()).unwrap_or(USER);
+    let password_file = password_file.filter(|path| !path.as_os_str().is_empty());
+    let variable = from_environment(STANDBY_PASSWORD)?;
+    Ok(Login {
+        user: user.to_owned(),
+        credentials: credentials(user, password_file, variable.as_ref())?,
+    })
+}
 
 /// Who we are to both clusters.
 pub(super) struct Logins {

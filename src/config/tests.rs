@@ -54,6 +54,7 @@ fn the_file_that_is_shipped_is_a_good_one_and_names_every_default() {
     assert_eq!(config.batch_ops_max, plain.batch_ops_max);
     assert_eq!(config.batch_bytes_max, plain.batch_bytes_max);
     assert_eq!(config.receive_bytes_max, plain.receive_bytes_max);
+    assert_eq!(config.snapshot_bytes_max, plain.snapshot_bytes_max);
     assert_eq!(config.standby_timeout, plain.standby_timeout);
     assert_eq!(config.standby_lease_ttl, plain.standby_lease_ttl);
     assert_eq!(config.compaction, plain.compaction);

@@ -7,9 +7,26 @@ use std::time::Duration;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
-use super::{Error, Typed};
+use super::Error;
 use crate::peer::net::Target;
+use crate::pipeline::HistoryPolicy;
+use crate::plan::CompactionPolicy;
 use crate::scope::{self, Scope};
+
+/// TTLs of leases that can be kept alive over a slow request, and that etcd takes.
+const LEASE_TTL: RangeInclusive<Duration> =
+    Duration::from_secs(30)..=Duration::from_secs(9_000_000_000);
+const STANDBY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const LEASE_TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const HISTORY: [(&str, HistoryPolicy); 3] = [
+    ("auto", HistoryPolicy::Auto),
+    ("keep", HistoryPolicy::Keep),
+    ("last", HistoryPolicy::Last),
+];
+const COMPACTION: [(&str, CompactionPolicy); 2] = [
+    ("follow", CompactionPolicy::Follow),
+    ("none", CompactionPolicy::None),
+];
 
 pub(super) fn required(option: &'static str, given: Option<String>) -> Result<String, Error> {
     given.ok_or_else(|| missing(option))
@@ -26,12 +43,12 @@ pub(super) fn required_list(
     }
 }
 
-pub(super) fn missing(option: &'static str) -> Error {
+fn missing(option: &'static str) -> Error {
     let variable = option.replace('-', "_").to_uppercase();
     Error::Missing(option, format!("ETCD_SYNCER_{variable}"))
 }
 
-pub(super) fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
+fn wrong(option: &'static str, value: &str, why: impl ToString) -> Error {
     Error::Value {
         option,
         value: value.to_owned(),
@@ -64,7 +81,10 @@ pub(super) fn socket_address(option: &'static str, text: &str) -> Result<SocketA
 }
 
 /// Client URLs; a bare HOST:PORT is http, as for etcdctl.
-pub(super) fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
+///
+/// # Errors
+/// [`Error::Value`] for the first that is none.
+pub fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<String>, Error> {
     given
         .into_iter()
         .map(|text| {
@@ -86,7 +106,10 @@ pub(super) fn endpoints(option: &'static str, given: Vec<String>) -> Result<Vec<
 }
 
 /// A stream's name is part of a key, and of the name of a folder.
-pub(super) fn stream(name: String) -> Result<String, Error> {
+///
+/// # Errors
+/// [`Error::Value`] for one that cannot be.
+pub fn stream(name: String) -> Result<String, Error> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
         let why = "use 1 to 64 letters, digits, dots, dashes and underscores, no dot in front";
@@ -96,11 +119,50 @@ pub(super) fn stream(name: String) -> Result<String, Error> {
 }
 
 /// Prefixes that make sense together.
-pub(super) fn scope(typed: &Typed) -> Result<Arc<Scope>, Error> {
-    let (include, exclude) = (&typed.include_prefix, &typed.exclude_prefix);
-    let prefixes = scope::parse(include, exclude, &typed.rewrite_prefix);
+///
+/// # Errors
+/// [`Error::Value`] for a prefix that is none, [`Error::Scope`] for several that contradict each
+/// other.
+pub fn scope(
+    include: &[String],
+    exclude: &[String],
+    rewrite: &[String],
+) -> Result<Arc<Scope>, Error> {
+    let prefixes = scope::parse(include, exclude, rewrite);
     let prefixes = prefixes.map_err(|(option, text, why)| wrong(option, &text, why))?;
     Ok(Arc::new(Scope::new(prefixes)?))
+}
+
+/// What to do with a key that changed several times, by its name.
+///
+/// # Errors
+/// [`Error::Value`] for an unknown name.
+pub fn history(given: Option<String>) -> Result<HistoryPolicy, Error> {
+    choice("history", given, &HISTORY)
+}
+
+/// Whether compactions are carried over, by its name.
+///
+/// # Errors
+/// [`Error::Value`] for an unknown name.
+pub fn compaction(given: Option<String>) -> Result<CompactionPolicy, Error> {
+    choice("compaction", given, &COMPACTION)
+}
+
+/// How long a request to the standby may take.
+///
+/// # Errors
+/// [`Error::Value`] for one that is no time.
+pub fn standby_timeout(given: Option<String>) -> Result<Duration, Error> {
+    duration("standby-timeout", given, STANDBY_TIMEOUT_DEFAULT)
+}
+
+/// TTL of leases on the standby.
+///
+/// # Errors
+/// [`Error::Value`] for one that etcd does not take, or that cannot be kept up.
+pub fn standby_lease_ttl(given: Option<String>) -> Result<Duration, Error> {
+    whole_seconds("standby-lease-ttl", given, LEASE_TTL_DEFAULT, LEASE_TTL)
 }
 
 /// One of several words; the first is the default.
@@ -123,24 +185,24 @@ pub(super) fn choice<T: Copy>(
     })
 }
 
-pub(super) fn number(
+pub(super) fn number<N: PartialOrd + ToString>(
     option: &'static str,
-    given: Option<usize>,
-    default: usize,
-    least: usize,
-) -> Result<usize, Error> {
+    given: Option<N>,
+    default: N,
+    least: N,
+) -> Result<N, Error> {
     let value = given.unwrap_or(default);
     if value < least {
         return Err(wrong(
             option,
             &value.to_string(),
-            format!("it must be at least {least}"),
+            format!("it must be at least {}", least.to_string()),
         ));
     }
     Ok(value)
 }
 
-pub(super) fn duration(
+fn duration(
     option: &'static str,
     given: Option<String>,
     default: Duration,
@@ -156,7 +218,7 @@ pub(super) fn duration(
 }
 
 /// A time in a range, in whole seconds.
-pub(super) fn whole_seconds(
+fn whole_seconds(
     option: &'static str,
     given: Option<String>,
     default: Duration,

@@ -147,8 +147,8 @@ pub enum Error {
     },
     /// The standby is not consistent.
     #[error(
-        "a snapshot is being installed in the standby, so entries cannot be applied to it; install \
-         the database of a member first"
+        "the standby is between two states of the primary, as a snapshot was being installed in it, so \
+         entries cannot be applied to it: replay a --data-dir with its database, or a --snapshot"
     )]
     Installing,
     /// The log of a member that was restored says nothing of the keys before.
@@ -183,6 +183,19 @@ pub enum Error {
         wanted: RaftIndex,
         /// The first entry that is there.
         first: RaftIndex,
+    },
+    /// A directory of a member that the cluster removed.
+    #[error(
+        "{dir}: member {member} is none of the cluster's members as of entry {index}: it was removed, \
+         and its log may miss what came later; use the data directory of another member"
+    )]
+    NotAMember {
+        /// The data directory.
+        dir: String,
+        /// Whose it is.
+        member: MemberId,
+        /// As of which entry.
+        index: RaftIndex,
     },
     /// Who the voters were is not known.
     #[error(

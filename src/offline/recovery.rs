@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use super::election::{Candidate, Decision, decide};
 use super::error::Error;
-use super::handouts::{Handouts, Piece};
+use super::files::Database;
+use super::handouts::{Handouts, Piece, committed};
 use super::member::{DataDir, restored_at};
 use crate::checkpoint::{Checkpoint, Phase};
+use crate::entry::Committed;
 use crate::ids::{ClusterId, MemberId, RaftIndex, Term};
 use crate::learner::{Membership, conf_state_to_raft};
 use crate::pb::raftpb;
@@ -165,6 +167,85 @@ impl Recovery {
         })
         .filter(|tail| tail.first <= tail.last)
         .collect()
+    }
+
+    /// Takes what is undetermined for committed, too: of several logs the one that would be elected
+    /// if nobody else had a better one.
+    ///
+    /// # Errors
+    /// If the logs contradict each other then.
+    pub fn with_undetermined(mut self) -> Result<Self, Error> {
+        if matches!(self.basis, Basis::Known { .. }) {
+            let dirs = self.dirs.iter().enumerate();
+            let best = dirs.max_by_key(|(_, dir)| dir.last());
+            self.source = best.map_or(self.source, |(at, _)| at);
+        }
+        let source = self.dirs.get(self.source);
+        self.bound = source.map_or(self.bound, |dir| dir.last().1);
+        self.check_agreement()?;
+        Ok(self)
+    }
+
+    /// The entries of one member's log that may have been committed.
+    ///
+    /// # Errors
+    /// If the log does not hold them.
+    pub fn tail(
+        &self,
+        tail: Undetermined,
+    ) -> Result<impl Iterator<Item = Result<Committed, Error>>, Error> {
+        let mut dirs = self.dirs.iter();
+        let dir = dirs.find(|dir| dir.member() == tail.member);
+        let dir = dir.ok_or(Error::NoDirectory)?;
+        let entries = dir.entries(tail.first, tail.last)?;
+        Ok(entries.map(|entry| entry.map(committed).map_err(|error| dir.wal_error(error))))
+    }
+
+    /// The newest database of no later than `until`, with the directory that it is in.
+    #[must_use]
+    pub fn database(&self, until: RaftIndex) -> Option<(&DataDir, &Database)> {
+        let until = until.min(self.bound);
+        let held = self.dirs.iter();
+        let held = held.filter_map(|dir| Some((dir, dir.database()?)));
+        // 0 is that of a member that has applied nothing.
+        let usable = held.filter(|(_, database)| {
+            let index = database.position.index;
+            index > RaftIndex(0) && index <= until
+        });
+        usable.max_by_key(|(_, database)| database.position.index)
+    }
+
+    /// Makes sure that each directory is one of a member that the cluster still has.
+    ///
+    /// # Errors
+    /// [`Error::NotAMember`], or if a log cannot be read.
+    pub fn check_members(&self) -> Result<(), Error> {
+        let Some(source) = self.dirs.get(self.source) else {
+            return Ok(());
+        };
+        let index = self.known;
+        let known = source.membership_at(index)?;
+        let latest = source.membership_at(self.bound)?;
+        let (Some(known), Some(latest)) = (known, latest) else {
+            return Ok(());
+        };
+        for dir in &self.dirs {
+            let member = dir.member();
+            let mut members = known.members().chain(latest.members());
+            if members.all(|listed| listed.id != member) {
+                let dir = dir.name();
+                return Err(Error::NotAMember { dir, member, index });
+            }
+        }
+        Ok(())
+    }
+
+    /// The member whose log counts.
+    #[must_use]
+    pub fn source_member(&self) -> MemberId {
+        self.dirs
+            .get(self.source)
+            .map_or(MemberId(0), DataDir::member)
     }
 
     /// The entries that count behind a checkpoint, in order.

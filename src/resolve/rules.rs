@@ -3,6 +3,14 @@
 use crate::version::Version;
 
 impl Version {
+    /// The last patch release of this minor release whose rules are known; none for a preview.
+    #[must_use]
+    pub fn last_known(self) -> Option<Self> {
+        let mut known = LAST_KNOWN.into_iter();
+        let known = known.find(|known| known.line() == self.line());
+        known.filter(|_| !self.is_preview())
+    }
+
     /// True for a patch release that came after the rules were written down: it is taken to apply
     /// entries as the last one known of its minor release.
     #[must_use]

@@ -31,7 +31,7 @@ pub use contents::{Cluster, Compaction, Contents, Raft};
 pub use error::Error;
 pub use file::{DbFile, FileError};
 pub use keys::{LiveKey, LiveKeys, Reputs, ValueAt};
-pub use read::{position, read};
+pub use read::{cluster, position, read};
 pub use saved::{Form, check_hash};
 pub use store::{ConfState, Downgrade, Flaw, Lease, Member};
 pub use values::{Values, digests, value};

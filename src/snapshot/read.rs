@@ -79,6 +79,25 @@ pub fn position<S: PageSource>(source: S) -> Result<Raft, Error> {
     Ok(raft)
 }
 
+/// Reads only of which cluster a database is, and what it says of releases.
+///
+/// # Errors
+/// As [`read`], of what is passed.
+pub fn cluster<S: PageSource>(source: S) -> Result<Cluster, Error> {
+    let database = Database::open(source)?;
+    let (walker, buckets) = database.buckets()?;
+    let buckets = buckets.into_iter().map(|named| (named.name, named.bucket));
+    let mut buckets = Buckets {
+        walker,
+        unread: buckets.collect(),
+    };
+    let (_, storage_version, _) = buckets.meta()?;
+    Ok(Cluster {
+        storage_version,
+        ..buckets.cluster()?
+    })
+}
+
 /// The buckets that were not read yet.
 struct Buckets<'a, S> {
     walker: Walker<'a, S>,

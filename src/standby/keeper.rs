@@ -73,6 +73,8 @@ pub struct View {
     pub held: usize,
     /// Leases that still have to be ended on the standby; they are empty.
     pub ending: usize,
+    /// True once the stream has ended, and all that it wanted to be ended or compacted is.
+    pub is_done: bool,
     /// Leases whose keys have not been compared yet since the start.
     pub unseen: usize,
     /// Leases made.
@@ -219,17 +221,26 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
             self.start_work();
             self.show();
             let wake = self.started + self.wake_at();
-            let takes_commands = self.book.ending() < ENDING_MAX && !self.commands.is_closed();
+            let takes_commands = self.book.ending() < ENDING_MAX && !self.is_left();
             let found = self.found.clone();
             let waits_for_room = !self.unseen.is_empty() && found.capacity() == 0;
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(command) = self.commands.recv(), if takes_commands => self.obey(command),
+                command = self.commands.recv(), if takes_commands => {
+                    if let Some(command) = command {
+                        self.obey(command);
+                    }
+                }
                 Some(done) = self.working.next(), if !self.working.is_empty() => self.settle(done),
                 Ok(_) = found.reserve(), if waits_for_room => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
+    }
+
+    /// What was said last may still wait here when nobody is left to say more.
+    fn is_left(&self) -> bool {
+        self.commands.is_closed() && self.commands.is_empty()
     }
 
     fn now(&self) -> Duration {
@@ -380,16 +391,19 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
     fn show(&mut self) {
         let (held, ending) = (self.book.rota.len(), self.book.ending());
         let unseen = self.unseen.len();
+        let is_done = self.is_left() && ending == 0 && self.compact_to.is_none();
         let trouble = self.lanes.iter().find_map(Lane::trouble);
         let trouble = trouble.map(ToString::to_string);
         self.view.send_if_modified(|view| {
             let is_new = view.held != held
                 || view.ending != ending
                 || view.unseen != unseen
+                || view.is_done != is_done
                 || view.trouble != trouble;
             view.held = held;
             view.unseen = unseen;
             view.ending = ending;
+            view.is_done = is_done;
             view.trouble = trouble;
             is_new
         });

@@ -20,13 +20,19 @@ pub(crate) struct Args {
     /// Bytes in each value.
     #[arg(long, default_value_t = 256)]
     pub(crate) value_bytes: usize,
+    /// Let all members wait for their disks, as etcd does unless told otherwise.
+    #[arg(long)]
+    pub(crate) fsync: bool,
     /// Writers at work at the same time.
     #[arg(long, default_value_t = 64)]
     pub(crate) writers: usize,
+    /// Seconds that a first copy may take. [default: 60, quick: 10]
+    #[arg(long)]
+    pub(crate) copy_seconds: Option<u64>,
     /// Seconds of full-speed writing in each phase. [default: 10, quick: 4]
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
-    /// How often each tool follows a load. [default: 2, quick: 1]
+    /// How often each tool follows a load; 0 for the first copy alone. [default: 2, quick: 1]
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
     /// A smoke test of about a minute; its figures say little.

@@ -1,52 +1,39 @@
-//! The first copy of a primary that holds keys already.
+//! The first copy of a primary that holds keys already and whose log is cut: the usual first contact.
 //!
-//! From 3.6 on a primary drops the first entry of its log once it has applied about a hundred, however
-//! many entries it is told to keep, and a learner that comes later is given a snapshot. To measure the
-//! log, this program is attached to the empty primary, stopped by SIGSTOP while that is filled, and
-//! its time runs from SIGCONT on. The time of make-mirror runs from its start on.
+//! The time of each tool runs from its start to the moment when the standby has every key.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::figures::Copy;
 use crate::harness::Cluster;
 use crate::load::{self, Until};
-use crate::setup::Setup;
-use crate::tool::{Kind, Tool, Usage};
+use crate::setup::{Log, Setup};
+use crate::tool::{Kind, Tool};
 
 const PREFIX: &str = "copy/";
-/// Copied before the primary is filled, to know that the tool is at work.
-const FIRST: &str = "copy";
-/// The last key both in the log's order and in the keyspace's.
+/// The last key in the keyspace's order.
 const LAST: &str = "copy/end";
-const FOLLOWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Fills a primary, and has each tool copy it.
 ///
 /// # Errors
 /// If something does not start or ends.
 pub(crate) async fn run(setup: &Setup) -> Result<Vec<Copy>> {
-    let primary = setup.primary().await?;
+    let primary = setup.primary(Log::Cut).await?;
+    fill(setup, &primary).await?;
     Ok(vec![
-        syncer(setup, &primary).await?,
-        mirror(setup, &primary).await?,
+        copy(setup, Kind::Syncer, &primary).await?,
+        copy(setup, Kind::Mirror, &primary).await?,
     ])
 }
 
-async fn syncer(setup: &Setup, primary: &Cluster) -> Result<Copy> {
+async fn copy(setup: &Setup, kind: Kind, primary: &Cluster) -> Result<Copy> {
     let standby = setup.standby().await?;
-    let client = standby.client().await?;
-    let mut tool = Tool::start(Kind::Syncer, setup, primary, &standby).await?;
-    primary.client().await?.put(FIRST, "", None).await?;
-    let follows = load::wait_for(&client, FIRST, FOLLOWS_WITHIN).await?;
-    follows.context("etcd-syncer does not follow")?;
-    tool.set_paused(true)?;
-    fill(setup, primary).await?;
-    let before = tool.usage()?;
     let started = Instant::now();
-    tool.set_paused(false)?;
-    let copy = measure(setup, Kind::Syncer, &mut tool, &standby, started, before).await?;
+    let mut tool = Tool::start(kind, setup, primary, &standby).await?;
+    let copy = measure(setup, kind, &mut tool, &standby, started).await?;
     drop(tool);
     // The next tool has the primary to itself.
     for member in primary.member_list().await? {
@@ -55,14 +42,6 @@ async fn syncer(setup: &Setup, primary: &Cluster) -> Result<Copy> {
         }
     }
     Ok(copy)
-}
-
-async fn mirror(setup: &Setup, primary: &Cluster) -> Result<Copy> {
-    let standby = setup.standby().await?;
-    let started = Instant::now();
-    let mut tool = Tool::start(Kind::Mirror, setup, primary, &standby).await?;
-    let before = Usage::default();
-    measure(setup, Kind::Mirror, &mut tool, &standby, started, before).await
 }
 
 async fn fill(setup: &Setup, primary: &Cluster) -> Result<()> {
@@ -84,33 +63,39 @@ async fn fill(setup: &Setup, primary: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the last key.
+/// Waits for the last key, and then until all are there.
 async fn measure(
     setup: &Setup,
     kind: Kind,
     tool: &mut Tool,
     standby: &Cluster,
     started: Instant,
-    before: Usage,
 ) -> Result<Copy> {
     let client = standby.client().await?;
-    let done = load::wait_for(&client, LAST, setup.copy_cap).await?;
+    let wanted = setup.conditions.keys + 1;
+    let mut count = 0;
+    if load::wait_for(&client, LAST, setup.copy_cap)
+        .await?
+        .is_some()
+    {
+        while count < wanted && started.elapsed() < setup.copy_cap {
+            count = load::count(&client, PREFIX).await?;
+        }
+    }
+    let complete = count == wanted;
     let took = started.elapsed();
-    let mut usage = tool.usage()?;
-    usage.cpu_seconds -= before.cpu_seconds;
-    // The last key is the mark, not one of those that were asked for.
-    let keys = load::count(&client, PREFIX).await? - u64::from(done.is_some());
-    if done.is_none() && kind == Kind::Syncer {
+    let usage = tool.usage()?;
+    let keys = load::count(&client, PREFIX).await?;
+    if !complete && kind == Kind::Syncer {
         eprintln!("copy: the log of {}:\n{}", kind.name(), tool.log()?);
     }
     let copy = Copy {
         tool: kind,
-        complete: done.is_some(),
+        complete,
         keys,
         seconds: took.as_secs_f64(),
         keys_per_second: load::per_second(keys, took),
         usage,
-        batches: tool.batches().await?,
     };
     eprintln!(
         "copy: {}: {keys} keys in {:.1} s ({:.0}/s){}",

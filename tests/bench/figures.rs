@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::markers::Lag;
-use crate::tool::{Batches, Kind, Usage};
+use crate::tool::{Kind, Usage};
 
 /// The whole run.
 #[derive(Debug, Serialize)]
@@ -16,7 +16,8 @@ pub(crate) struct Figures {
     /// The means of each tool's phases; of times to wait and of memory, the largest.
     pub(crate) mean: Vec<Follow>,
     pub(crate) ceiling: Vec<Ceiling>,
-    pub(crate) verdict: Verdict,
+    /// None if no load was followed.
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) took_seconds: f64,
 }
 
@@ -29,6 +30,8 @@ pub(crate) struct Conditions {
     pub(crate) keys: u64,
     pub(crate) value_bytes: usize,
     pub(crate) writers: usize,
+    /// Whether members wait for their disks.
+    pub(crate) fsync: bool,
     pub(crate) load_seconds: u64,
     pub(crate) rounds: usize,
     pub(crate) syncer_args: Vec<String>,
@@ -44,7 +47,6 @@ pub(crate) struct Copy {
     pub(crate) seconds: f64,
     pub(crate) keys_per_second: f64,
     pub(crate) usage: Usage,
-    pub(crate) batches: Option<Batches>,
 }
 
 /// One tool under full load.

@@ -8,7 +8,7 @@ use crate::figures::Follow;
 use crate::harness::Cluster;
 use crate::load::{self, Until};
 use crate::markers::Markers;
-use crate::setup::{self, Setup};
+use crate::setup::{self, Log, Setup};
 use crate::tool::{Batches, Kind, Tool, Usage};
 
 const PREFIX: &str = "load/";
@@ -24,7 +24,7 @@ const REST: Duration = Duration::from_secs(1);
 /// # Errors
 /// If something does not start or ends.
 pub(crate) async fn run(setup: &Setup, kind: Kind) -> Result<Follow> {
-    let (mut primary, mut standby) = tokio::try_join!(setup.primary(), setup.standby())?;
+    let (mut primary, mut standby) = tokio::try_join!(setup.primary(Log::Whole), setup.standby())?;
     let (from, to) = (primary.client().await?, standby.client().await?);
     let mut tool = Tool::start(kind, setup, &primary, &standby).await?;
     from.kv_client().put(FIRST, "", None).await?;

@@ -2,9 +2,9 @@
 //!
 //! What is measured, in this order:
 //!
-//! 1. **Copy.** One primary is filled with keys. Each tool in turn, the other one not running, then
-//!    copies that same primary into an empty standby of its own: this program from the log,
-//!    make-mirror from the keyspace.
+//! 1. **Copy.** One primary is filled with keys and has cut its log. Each tool in turn, the other one
+//!    not running, then copies that same primary into an empty standby of its own: this program by
+//!    a snapshot, make-mirror by reads of the keyspace.
 //! 2. **Follow.** Rounds of three phases: no tool, this program, make-mirror; every second round in
 //!    the reverse order, so that a machine that gets slower or faster favours nobody. Each phase has
 //!    a new primary and a new standby of the same settings (in the phase without a tool the standby
@@ -84,8 +84,13 @@ async fn run(args: &Args) -> Result<()> {
             follow.push(Box::pin(follow::run(&setup, kind)).await?);
         }
     }
-    let ceiling = Box::pin(ceiling::run(&setup)).await?;
-    let verdict = figures::judge(&follow)?;
+    let (ceiling, verdict) = match follow.as_slice() {
+        [] => (Vec::new(), None),
+        follow => (
+            Box::pin(ceiling::run(&setup)).await?,
+            Some(figures::judge(follow)?),
+        ),
+    };
     let figures = Figures {
         conditions: setup.conditions,
         copy,

@@ -11,9 +11,13 @@ pub(crate) fn conditions(conditions: &Conditions) -> String {
         [] => String::new(),
         args => format!("\netcd-syncer with {}", args.join(" ")),
     };
+    let disks = match conditions.fsync {
+        true => "All members wait for their disks, as etcd does by default.",
+        false => "--unsafe-no-fsync on ALL clusters: no disk is waited for, by anybody.",
+    };
     format!(
         "etcd {}, primary of {} member(s), standby of 1, {} processor(s) shared by all processes.\n\
-         --unsafe-no-fsync on ALL clusters: no disk is waited for, by anybody.\n\
+         {disks}\n\
          {} writers, new keys, values of {} bytes; {} round(s) of {} s for each tool.{extra}",
         conditions.etcd,
         conditions.primary_members,
@@ -29,9 +33,11 @@ pub(crate) fn conditions(conditions: &Conditions) -> String {
 pub(crate) fn table(figures: &Figures) -> String {
     let mut text = format!("\n{}\n", conditions(&figures.conditions));
     copies(&mut text, figures);
-    follows(&mut text, figures);
-    ceilings(&mut text, figures);
-    verdict(&mut text, &figures.verdict);
+    if let Some(judged) = &figures.verdict {
+        follows(&mut text, figures);
+        ceilings(&mut text, figures);
+        verdict(&mut text, judged);
+    }
     line(&mut text, &format!("\ntook {:.0} s", figures.took_seconds));
     text
 }
@@ -55,9 +61,7 @@ fn copies(text: &mut String, figures: &Figures) {
     let keys = figures.conditions.keys;
     line(
         text,
-        &format!(
-            "\nFirst copy of {keys} keys (etcd-syncer: from the log, from the moment it may go on)"
-        ),
+        &format!("\nFirst copy of {keys} keys of a primary whose log is cut"),
     );
     let all = &figures.copy;
     let cells = |show: fn(&Copy) -> String| all.iter().map(show).collect::<Vec<_>>();
@@ -76,6 +80,10 @@ fn copies(text: &mut String, figures: &Figures) {
         "keys/s",
         cells(|copy| format!("{:.0}", copy.keys_per_second)),
     );
+    if let [syncer, mirror] = all.as_slice() {
+        let times = syncer.keys_per_second / mirror.keys_per_second;
+        row(text, "times make-mirror", [format!("{times:.1}")]);
+    }
     row(
         text,
         "CPU of the tool, s",

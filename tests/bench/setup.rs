@@ -10,6 +10,17 @@ use crate::harness::{Binaries, Cluster, Version};
 
 /// More entries than any phase makes.
 const LOG_ENTRIES: u64 = 100_000_000;
+/// More than a million keys need.
+const QUOTA: [&str; 2] = ["--quota-backend-bytes", "8589934592"];
+
+/// How much of its log a primary keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Log {
+    /// All, but from 3.6 on the first entry.
+    Whole,
+    /// So little that a learner needs a snapshot.
+    Cut,
+}
 
 /// The settings of a run.
 #[derive(Debug)]
@@ -41,39 +52,49 @@ impl Setup {
                 keys: args.keys.unwrap_or(pick(100_000, 10_000)),
                 value_bytes: args.value_bytes,
                 writers: args.writers.max(1),
+                fsync: args.fsync,
                 load_seconds,
-                rounds: args.rounds.unwrap_or(rounds).max(1),
+                rounds: args.rounds.unwrap_or(rounds),
                 syncer_args: args.syncer_arg.clone(),
             },
             binaries,
             load_for: Duration::from_secs(load_seconds),
-            copy_cap: Duration::from_secs(pick(60, 10)),
+            copy_cap: Duration::from_secs(args.copy_seconds.unwrap_or(pick(60, 10))),
             drain_cap: Duration::from_secs(pick(30, 8)),
             ceiling_for: Duration::from_secs(pick(4, 2)),
         })
     }
 
-    /// A new primary, which keeps all of its log but, from 3.6 on, the first entry.
-    pub(crate) async fn primary(&self) -> Result<Cluster> {
+    /// A new primary.
+    pub(crate) async fn primary(&self, log: Log) -> Result<Cluster> {
+        let (between_snapshots, kept) = match log {
+            Log::Whole => (LOG_ENTRIES, LOG_ENTRIES),
+            Log::Cut => (1_000, 1_000),
+        };
         let mut builder = Cluster::builder(self.version)
             .members(self.conditions.primary_members)
-            .no_fsync()
             .log_level("warn")
             .extra_args(["--strict-reconfig-check=false"])
-            .snapshot_count(LOG_ENTRIES);
+            .extra_args(QUOTA)
+            .snapshot_count(between_snapshots);
+        if !self.conditions.fsync {
+            builder = builder.no_fsync();
+        }
         if self.version != Version::V3_4 {
-            builder = builder.catch_up_entries(LOG_ENTRIES);
+            builder = builder.catch_up_entries(kept);
         }
         builder.start().await
     }
 
     /// A new standby.
     pub(crate) async fn standby(&self) -> Result<Cluster> {
-        Cluster::builder(self.version)
-            .no_fsync()
+        let mut builder = Cluster::builder(self.version)
             .log_level("warn")
-            .start()
-            .await
+            .extra_args(QUOTA);
+        if !self.conditions.fsync {
+            builder = builder.no_fsync();
+        }
+        builder.start().await
     }
 }
 

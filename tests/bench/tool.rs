@@ -88,18 +88,6 @@ impl Tool {
         }
     }
 
-    /// Stops this program with SIGSTOP, or lets it go on; the others are never stopped.
-    ///
-    /// # Errors
-    /// If it has ended.
-    pub(crate) fn set_paused(&mut self, paused: bool) -> Result<()> {
-        match self {
-            Self::Syncer(syncer) if paused => syncer.pause(),
-            Self::Syncer(syncer) => syncer.resume(),
-            Self::None | Self::Mirror { .. } => Ok(()),
-        }
-    }
-
     /// What it has used so far.
     ///
     /// # Errors

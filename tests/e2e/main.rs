@@ -16,6 +16,7 @@ mod differential;
 mod install;
 mod leases;
 mod leases_away;
+mod replay;
 mod resume;
 mod scope;
 mod state;

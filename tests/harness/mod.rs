@@ -44,9 +44,9 @@ pub use binaries::{Binaries, Version};
 pub use client::{connect, is_unavailable};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use compare::{
-    Keys, LeaseInfo, LeftOver, Stored, assert_same_keys_and_values, assert_same_lease_keys,
-    assert_same_leases, key_differences, lease_differences, read_keys, read_leases,
-    wait_same_keys_and_values,
+    Keys, LeaseInfo, LeftOver, META_PREFIX, Stored, assert_same_keys_and_values,
+    assert_same_lease_keys, assert_same_leases, key_differences, lease_differences, read_keys,
+    read_leases, wait_same_keys_and_values,
 };
 pub use http::{Response, get as http_get};
 pub use interrupt::unless_interrupted;

@@ -114,6 +114,32 @@ async fn leases_are_made_kept_alive_and_ended() {
     assert_eq!(standby.clone().leases().await.unwrap(), [B]);
 }
 
+/// What a stream says last is done, though it has ended before anybody listened.
+#[tokio::test(start_paused = true)]
+async fn the_last_word_of_a_stream_counts() {
+    let run = run(&FakeStandby::new(), &[]);
+    run.hold(&[A, B], QUICK).await;
+    let Run {
+        standby,
+        handle,
+        mut view,
+        _stop: stop,
+    } = run;
+    assert!(!view.borrow().is_done);
+    for _ in 0..9 {
+        standby.state().put(b"a", b"1");
+    }
+    handle.release(vec![A]).await.unwrap();
+    handle.release(vec![B]).await.unwrap();
+    handle.compact(5).await.unwrap();
+    drop(handle);
+    let done = tokio::time::timeout(QUICK, view.wait_for(|view| view.is_done)).await;
+    let done = done.unwrap().unwrap().clone();
+    assert_eq!((done.revoked, done.compacted), (2, 5));
+    assert!(standby.state().leases.leases.is_empty());
+    drop(stop);
+}
+
 #[tokio::test(start_paused = true)]
 async fn leases_outlive_the_stream_that_held_them() {
     let run = run(&FakeStandby::new(), &[]);

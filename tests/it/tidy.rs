@@ -42,6 +42,7 @@ const IMPORTS: &[(&str, &str)] = &[
         "offline",
         "checkpoint entry ids learner pb peer range range_set resolve snapshot wal",
     ),
+    ("capture", "entry ids learner offline"),
     ("pipeline", "entry ids learner plan resolve scope"),
     (
         "standby",
@@ -58,19 +59,29 @@ const IMPORTS: &[(&str, &str)] = &[
     ("config", "peer pipeline plan scope secret"),
     ("halt", "apply exit learner pipeline standby"),
     (
+        "base",
+        "backoff checkpoint exit halt ids install ledger plan range reserved resolve scope standby",
+    ),
+    (
         "status",
         "apply halt ids install learner peer pipeline primary standby",
     ),
     (
         "app",
-        "apply backoff checkpoint config datadir exit halt ids install learner ledger peer \
-         pipeline plan primary range reserved resolve session standby statefile status",
+        "apply backoff base capture checkpoint config datadir exit halt ids install learner ledger \
+         offline pb peer pipeline plan primary range reserved resolve session standby statefile \
+         status",
     ),
-    ("resync", "backoff checkpoint ids reserved standby"),
+    (
+        "replay",
+        "apply base checkpoint entry exit halt ids install learner offline pb pipeline plan range \
+         resolve scope session snapshot standby statefile version",
+    ),
+    ("resync", "backoff checkpoint ids reserved secret standby"),
     (
         "cli",
-        "app config entry exit ids learner offline pb range resolve resync secret snapshot standby \
-         status wal",
+        "app config entry exit ids learner offline pb range replay resolve resync scope secret session \
+         snapshot standby status version wal",
     ),
     ("main", "cli"),
     ("lib", ""),
@@ -111,6 +122,7 @@ const PURE: &[&str] = &[
     "peer/snapshot/stored",
     "pipeline",
     "plan/",
+    "replay/report",
     "resolve/",
     "scope/",
     "secret",

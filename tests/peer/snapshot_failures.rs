@@ -169,7 +169,7 @@ async fn a_database_without_an_end_is_cut_at_the_limit() {
         }
     };
     tokio::time::timeout(2 * SOON, endless).await.unwrap();
-    assert_failed(&mut learner, &leader, "snapshot_bytes_max").await;
+    assert_failed(&mut learner, &leader, "--snapshot-bytes-max").await;
 }
 
 #[tokio::test]

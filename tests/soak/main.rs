@@ -1,5 +1,6 @@
-//! What a learner costs its primary: its presence, its stop and its death, side by side with a
-//! primary that has none. Takes minutes, so it has a target of its own.
+//! What takes minutes, and so has a target of its own: what a learner costs its primary (its presence,
+//! its stop and its death, side by side with a primary that has none), large snapshots and absences,
+//! the load of a service registry, and writes while users change.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod delays;
 mod harmless;
 mod registry;
 mod snapshots;
+mod users;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::{Client, EventType, LeaseGrantOptions, PutOptions, WatchOptions};
+use etcd_client::{Client, LeaseGrantOptions, PutOptions};
 use tokio::task::JoinSet;
 
+use crate::delays::{delays, observe, show};
 use crate::harness::{
     Cluster, LeftOver, Syncer, Version, assert_same_keys_and_values, assert_same_lease_keys,
     attach, connect, eventually,
@@ -100,57 +101,6 @@ async fn sign_on(endpoints: &[String], ids: Vec<i64>, alive: &Arc<Alive>) -> Res
     Ok(())
 }
 
-type Seen = Arc<Mutex<BTreeMap<(Vec<u8>, bool), Instant>>>;
-
-/// Notes when each key is seen to come (true) and go (false).
-async fn observe(cluster: &Cluster) -> Result<Seen> {
-    let seen = Seen::default();
-    let mut client = cluster.client().await?;
-    let options = WatchOptions::new().with_prefix();
-    let mut stream = client.watch(PREFIX, Some(options)).await?;
-    let noted = Arc::clone(&seen);
-    tokio::spawn(async move {
-        while let Ok(Some(answer)) = stream.message().await {
-            let now = Instant::now();
-            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-            for event in answer.events() {
-                if let Some(kv) = event.kv() {
-                    let came = event.event_type() == EventType::Put;
-                    noted.insert((kv.key().to_vec(), came), now);
-                }
-            }
-        }
-    });
-    Ok(seen)
-}
-
-/// From the primary's event to the standby's, in milliseconds, ascending; those of `came` only.
-fn delays(primary: &Seen, standby: &Seen, came: bool) -> Vec<u128> {
-    let primary = primary.lock().unwrap_or_else(PoisonError::into_inner);
-    let standby = standby.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut delays: Vec<u128> = primary
-        .iter()
-        .filter(|((_, kind), _)| *kind == came)
-        .filter_map(|(event, there)| {
-            let here = standby.get(event)?;
-            Some(here.saturating_duration_since(*there).as_millis())
-        })
-        .collect();
-    delays.sort_unstable();
-    delays
-}
-
-fn show(what: &str, delays: &[u128]) -> u128 {
-    let at = |hundredth: usize| delays.get(delays.len() * hundredth / 100).copied();
-    let (half, most) = (at(50).unwrap_or(0), at(99).unwrap_or(0));
-    let last = delays.last().copied().unwrap_or(0);
-    println!(
-        "{what}: {} events, half within {half} ms, 99 of 100 within {most} ms, all within {last} ms",
-        delays.len()
-    );
-    most
-}
-
 async fn wait_same(primary: &Cluster, standby: &Cluster, syncer: &Syncer) -> Result<()> {
     let same = eventually("the standby equals", Duration::from_secs(120), async || {
         assert_same_keys_and_values(primary, standby).await?;
@@ -180,7 +130,7 @@ async fn registry(from: Version, to: Version) -> Result<()> {
         tokio::spawn(keep(primary.client().await?, keeper, Arc::clone(&alive)));
     }
     let endpoints = primary.client_endpoints();
-    let mut next = i64::try_from(instances)? + 1;
+    let next = i64::try_from(instances)? + 1;
     let all: VecDeque<i64> = (1..next).collect();
     let started = Instant::now();
     sign_on(&endpoints, all.iter().copied().collect(), &alive).await?;
@@ -190,23 +140,30 @@ async fn registry(from: Version, to: Version) -> Result<()> {
             status["leases"]["held"].as_u64() == u64::try_from(instances).ok()
         })
         .await?;
-    let (there, here) = (observe(&primary).await?, observe(&standby).await?);
+    let there = observe(primary.client().await?, PREFIX).await?;
+    let here = observe(standby.client().await?, PREFIX).await?;
     let cpu = syncer.cpu_seconds()?;
-    let churn = Churn {
+    let mut churn = Churn {
         endpoints,
         alive: Arc::clone(&alive),
         present: all,
+        next,
     };
-    churn.run(&mut next, seconds, rate).await?;
+    churn.run(seconds, rate).await?;
     let cpu = (syncer.cpu_seconds()? - cpu) / seconds as f64;
 
     // Those that vanished are gone when their TTL is over.
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let came = show("came", &delays(&there, &here, true));
-    let went = show("went", &delays(&there, &here, false));
+    let came = delays(&there, &here, true);
+    let went = delays(&there, &here, false);
+    show("came", &came);
+    show("went", &went);
     println!("{cpu:.2} processors of the syncer while {rate} came and went each second");
     println!("{}", syncer.status().await?["leases"]);
-    ensure!(came < 1_000 && went < 1_000, "more than a second behind");
+    for last in [came.last(), went.last()] {
+        let last = last.context("nobody came or went")?;
+        ensure!(*last < 1_000, "more than a second behind: {last} ms");
+    }
     wait_same(&primary, &standby, &syncer).await?;
     let ids: BTreeSet<i64> = alive.change(|alive| alive.keys().copied().collect());
     let leases = syncer.status().await?["leases"].take();
@@ -216,35 +173,64 @@ async fn registry(from: Version, to: Version) -> Result<()> {
     );
     ensure!(leases["lost"] == 0, "{leases}");
 
+    away(&mut syncer, &standby, &mut churn, rate).await?;
+    wait_same(&primary, &standby, &syncer).await
+}
+
+/// The program is gone for six times the primary's TTL, while instances come and go.
+async fn away(
+    syncer: &mut Syncer,
+    standby: &Cluster,
+    churn: &mut Churn,
+    rate: usize,
+) -> Result<()> {
+    let seconds = setting("ETCD_SYNCER_TEST_AWAY_SECONDS", 60);
+    syncer.kill()?;
+    let here = observe(standby.client().await?, PREFIX).await?;
+    churn.run(seconds, rate).await?;
+    let lost = here.count(false);
+    ensure!(
+        lost == 0,
+        "{lost} keys went while nobody wrote to the standby"
+    );
+
     // A process that begins looks at every lease, while the stream goes on.
     syncer.respawn()?;
     let started = Instant::now();
-    let count = u64::try_from(ids.len()).ok();
+    let gone_by = churn.next - i64::try_from(churn.present.len())?;
     let status = syncer
         .wait_status("all are renewed", Duration::from_secs(120), |status| {
             let leases = &status["leases"];
-            leases["renewed"].as_u64() >= count && leases["unseen"] == 0
+            leases["renewed"].as_u64() >= leases["held"].as_u64()
+                && leases["unseen"] == 0
+                && status["lag"]["entries"] == 0
         })
         .await?;
     let leases = &status["leases"];
     println!(
-        "a new process saw and renewed all within {:.1?}",
+        "after {seconds} s without it, {:.1?} until all was followed up and renewed",
         started.elapsed()
     );
     ensure!(leases["lost"] == 0 && leases["restored"] == 0, "{leases}");
-    wait_same(&primary, &standby, &syncer).await
+    for id in gone_by..churn.next {
+        let key = format!("{PREFIX}{id:08}");
+        ensure!(!here.has(key.as_bytes(), false), "{key} was lost");
+    }
+    Ok(())
 }
 
 /// Who comes and goes.
 struct Churn {
     endpoints: Vec<String>,
     alive: Arc<Alive>,
+    /// In the order of their ids, which have no gaps.
     present: VecDeque<i64>,
+    next: i64,
 }
 
 impl Churn {
     /// Each second half of `rate` sign off, half vanish, and as many come.
-    async fn run(mut self, next: &mut i64, seconds: usize, rate: usize) -> Result<()> {
+    async fn run(&mut self, seconds: usize, rate: usize) -> Result<()> {
         let mut client = connect(&self.endpoints).await?;
         for _ in 0..seconds {
             let started = Instant::now();
@@ -261,8 +247,8 @@ impl Churn {
             for id in signing_off {
                 client.lease_revoke(id).await?;
             }
-            let coming: Vec<i64> = (*next..).take(rate).collect();
-            *next += i64::try_from(rate)?;
+            let coming: Vec<i64> = (self.next..).take(rate).collect();
+            self.next += i64::try_from(rate)?;
             self.present.extend(&coming);
             sign_on(&self.endpoints, coming, &self.alive).await?;
             let left = Duration::from_secs(1).saturating_sub(started.elapsed());

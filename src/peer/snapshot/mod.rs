@@ -196,8 +196,8 @@ enum Failure {
     #[error("less than {PROGRESS_BYTES_MIN} bytes came within {within:?}, {bytes} in all")]
     Slow { bytes: u64, within: Duration },
     #[error(
-        "the database is larger than {limit_bytes} bytes: if the primary's really is, raise the \
-         limit on snapshots (snapshot_bytes_max)"
+        "the database is larger than {limit_bytes} bytes: if the primary's really is, raise \
+         --snapshot-bytes-max"
     )]
     TooLarge { limit_bytes: u64 },
     #[error("it has no database")]
