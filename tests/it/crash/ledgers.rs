@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use etcd_syncer::base::Base;
 use etcd_syncer::checkpoint::{Checkpoint, Phase, Place};
+use etcd_syncer::exit::{Exit, Fatal};
 use etcd_syncer::ids::LeaseId;
-use etcd_syncer::ledger::{Damaged, Loaded};
 use etcd_syncer::reserved;
-use etcd_syncer::standby::ContactError;
 use fastrand::Rng;
+use tokio::sync::watch;
 use tokio::time::Instant as TokioInstant;
 
 use super::process::{self, STREAM};
@@ -27,11 +28,11 @@ const LONGEST: Duration = Duration::from_secs(20);
 type Keys = BTreeMap<Bytes, Kept>;
 
 /// What becomes of a standby with these keys.
-#[derive(Debug)]
 enum Verdict {
-    Loaded(Box<(Checkpoint, Loaded)>),
-    Damaged(Damaged),
-    Unreadable(ContactError),
+    Loaded(Box<Base<FakeStandby>>),
+    /// To be compared with the standby's own keys.
+    Damaged,
+    Refused(Fatal),
 }
 
 fn standby(keys: &Keys, revision: i64) -> FakeStandby {
@@ -51,17 +52,13 @@ fn standby(keys: &Keys, revision: i64) -> FakeStandby {
 }
 
 async fn verdict(keys: &Keys) -> Verdict {
-    let mut standby = standby(keys, 1_000);
+    let standby = standby(keys, 1_000);
     let began = Instant::now();
-    let verdict = match process::contact(&mut standby).await {
-        Err(error) => Verdict::Unreadable(error),
-        Ok(contact) => {
-            let checkpoint = contact.checkpoint.unwrap();
-            match process::load(&mut standby, &checkpoint).await {
-                Err(damaged) => Verdict::Damaged(damaged),
-                Ok(loaded) => Verdict::Loaded(Box::new((checkpoint, loaded))),
-            }
-        }
+    let taken = process::take(&standby, stream::HOLD, watch::Sender::default()).await;
+    let verdict = match taken {
+        Err(error) => Verdict::Refused(error),
+        Ok((base, _, _)) if base.checkpoint.is_by_content() => Verdict::Damaged,
+        Ok((base, _, _)) => Verdict::Loaded(Box::new(base)),
     };
     assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
     verdict
@@ -80,7 +77,7 @@ async fn moments() -> Vec<Moment> {
         let journals = checkpoint.ledger.next_journal - checkpoint.ledger.first_journal;
         checkpoint.ledger.base_chunks > 1
             && journals > 2
-            && !process::is_by_content(&checkpoint)
+            && !checkpoint.is_by_content()
             && checkpoint.ending_lease == LeaseId(0)
     });
     let moments: Vec<Moment> = moments.collect();
@@ -189,18 +186,30 @@ fn change(rng: &mut Rng, keys: &mut Keys, others: &[Moment]) -> String {
     }
 }
 
-fn assert_exact(found: &(Checkpoint, Loaded), keys: &Keys, expected: &Loaded, what: &str) {
-    let (checkpoint, loaded) = found;
-    assert_eq!(*checkpoint, checkpoint_of(keys), "{what}");
-    assert_eq!(loaded.ledger.place(), expected.ledger.place(), "{what}");
-    assert_eq!(loaded.ledger.bytes(), expected.ledger.bytes(), "{what}");
-    assert_eq!(loaded.ended, expected.ended, "{what}");
-    let (found, expected) = (&loaded.state, &expected.state);
+fn assert_exact(found: &Base<FakeStandby>, expected: &Base<FakeStandby>, what: &str) {
+    // Each process has a number of its own.
+    let checkpoint = Checkpoint {
+        writer: expected.checkpoint.writer,
+        ..found.checkpoint.clone()
+    };
+    assert_eq!(checkpoint, expected.checkpoint, "{what}");
+    assert_eq!(found.ledger.place(), expected.ledger.place(), "{what}");
+    assert_eq!(found.ledger.bytes(), expected.ledger.bytes(), "{what}");
+    let (found, expected) = (&found.state, &expected.state);
     assert_eq!(found.position(), expected.position(), "{what}");
     assert!(found.keys().eq(expected.keys()), "{what}: keys");
     assert!(found.leases().eq(expected.leases()), "{what}: leases");
     assert_eq!(found.auth(), expected.auth(), "{what}");
     assert_eq!(found.alarms(), expected.alarms(), "{what}");
+}
+
+/// Nobody takes a checkpoint that was changed for another one.
+fn assert_refused(error: &Fatal, what: &str) {
+    assert_eq!(error.exit, Exit::ForeignCheckpoint, "{what}: {error}");
+    assert!(
+        error.to_string().contains("read the checkpoint"),
+        "{what}: {error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,10 +233,10 @@ async fn a_changed_ledger_is_loaded_as_it_was_or_not_at_all() {
         }
         match verdict(&keys).await {
             Verdict::Loaded(found) => {
-                assert_exact(&found, &moment.keys, &expected.1, &what);
+                assert_exact(&found, &expected, &what);
                 exact += 1;
             }
-            Verdict::Damaged(_) => {
+            Verdict::Damaged => {
                 damaged += 1;
                 if damaged % MENDED == 0 {
                     let standby = standby(&keys, moment.revision);
@@ -235,9 +244,8 @@ async fn a_changed_ledger_is_loaded_as_it_was_or_not_at_all() {
                     mended += 1;
                 }
             }
-            Verdict::Unreadable(error) => {
-                let is_clean = matches!(error, ContactError::Unreadable { .. });
-                assert!(is_clean, "{what}: {error}");
+            Verdict::Refused(error) => {
+                assert_refused(&error, &what);
                 unreadable += 1;
             }
         }
@@ -337,10 +345,7 @@ async fn what_is_made_to_be_harmful_does_no_harm() {
         let mut keys = whole.clone();
         keys.get_mut(chunk).unwrap().value = record;
         let verdict = verdict(&keys).await;
-        assert!(
-            matches!(verdict, Verdict::Damaged(_)),
-            "{what}: {verdict:?}"
-        );
+        assert!(matches!(verdict, Verdict::Damaged), "{what} is loaded");
         let memory = memory_since();
         assert!(
             memory < before + 256,
@@ -386,8 +391,8 @@ async fn counts_beyond_all_bounds_are_refused() {
         let key = reserved::checkpoint_key(STREAM);
         keys.get_mut(&key).unwrap().value = checkpoint.encode().into();
         match verdict(&keys).await {
-            Verdict::Unreadable(error) => assert!(error.to_string().contains("checkpoint")),
-            Verdict::Damaged(_) => mend(standby(&keys, 1_000), what).await,
+            Verdict::Refused(error) => assert_refused(&error, what),
+            Verdict::Damaged => mend(standby(&keys, 1_000), what).await,
             // Without a base the journals are all that there is.
             Verdict::Loaded(_) => assert_eq!(what, "no chunks"),
         }
@@ -398,6 +403,6 @@ async fn counts_beyond_all_bounds_are_refused() {
 async fn mend(standby: FakeStandby, what: &str) {
     let run: Run = stream::going_on(standby, what).await;
     let began = Checkpoint::decode(&run.moments[0].checkpoint).unwrap();
-    assert!(process::is_by_content(&began), "{what}");
+    assert!(began.is_by_content(), "{what}");
     stream::check_end(&run).await;
 }

@@ -1,29 +1,25 @@
 //! A process as the program runs one, from its first contact to its end, but for the primary, whose
 //! entries and snapshots are handed to it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_syncer::apply::{self, Apply, End, Left};
-use etcd_syncer::checkpoint::{Basis, Checkpoint, Phase, Place};
-use etcd_syncer::ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
-use etcd_syncer::install::{self, Install, Target, content_of};
+use etcd_syncer::base::{Base, Claim, Keeping, Room, Upkeep};
+use etcd_syncer::checkpoint::Checkpoint;
+use etcd_syncer::exit::Fatal;
+use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex};
+use etcd_syncer::install::Target;
 use etcd_syncer::learner::Handout;
-use etcd_syncer::ledger::{Damaged, Ledger, Loaded, Loader, Sizes};
+use etcd_syncer::ledger::Sizes;
 use etcd_syncer::pipeline::{HistoryPolicy, Pipeline};
-use etcd_syncer::plan::auth::{Access, Given};
+use etcd_syncer::plan::auth::Access;
 use etcd_syncer::plan::{CompactionPolicy, Limits};
-use etcd_syncer::range::KeyRange;
-use etcd_syncer::reserved;
-use etcd_syncer::resolve::{DigestKey, Position, PrimaryState, Rules, Settings, Version};
-use etcd_syncer::scope::{Prefixes, Scope};
-use etcd_syncer::standby::keeper::{self, Keeper};
-use etcd_syncer::standby::{
-    Claim, Contact, ContactError, KeyValue, Pages, Reconciler, Standby, Writer, first_contact,
-};
+use etcd_syncer::resolve::{DigestKey, Rules, Settings, Version};
+use etcd_syncer::scope::Scope;
+use etcd_syncer::standby::{Compaction, Leases, Standby, keeper};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::way::Way;
 use crate::auth_model::OURS;
@@ -45,23 +41,13 @@ pub(crate) struct Setup {
     pub(crate) at_a_time: usize,
 }
 
-/// What the standby holds, and who may write to it.
-struct Base {
-    writer: Writer<Way>,
-    reconciler: Reconciler,
-    checkpoint: Checkpoint,
-    state: PrimaryState,
-    ledger: Ledger,
-    keeper: keeper::Handle,
-}
-
 /// A process between two pieces of work.
 pub(crate) struct Process {
     setup: Setup,
-    base: Base,
+    base: Base<Way>,
     txn_ops_max: usize,
     view: watch::Receiver<keeper::View>,
-    _keeps: DropGuard,
+    keeping: Keeping,
 }
 
 pub(crate) fn rules() -> Rules {
@@ -77,177 +63,57 @@ pub(crate) fn settings(digest_key: DigestKey, voters: usize) -> Settings {
     }
 }
 
-/// What the standby says at a first contact.
-pub(crate) async fn contact<S: Standby>(standby: &mut S) -> Result<Contact, ContactError> {
-    let scope = Scope::all();
-    let claim = Claim {
-        stream: STREAM,
+fn claim() -> Claim {
+    Claim {
+        stream: STREAM.to_owned(),
         primary: PRIMARY,
-        scope: &scope,
-    };
-    first_contact(standby, &claim).await
-}
-
-fn beginning() -> (Checkpoint, Loaded) {
-    let digest_key = DigestKey::new(&[7; 32]);
-    let checkpoint = Checkpoint {
-        primary: PRIMARY,
-        member: MEMBER,
-        index: RaftIndex(0),
-        term: Term(0),
-        voters: Vec::new(),
-        learners: Vec::new(),
-        revision: Revision(1),
-        compact_revision: Revision(-1),
-        phase: Phase::Streaming,
-        writer: 0,
-        batch: 0,
-        ledger: Place::empty(*digest_key.random()),
-        ending_lease: LeaseId(0),
-        scope: Prefixes::default(),
-    };
-    let ledger = Ledger::new(STREAM, None, &digest_key);
-    let state = PrimaryState::new(settings(digest_key, 1), Position::START);
-    (checkpoint, Loaded::new(state, ledger))
-}
-
-/// To be compared with the standby's own keys: nothing in the ledger counts any more.
-pub(crate) fn without_ledger(checkpoint: &Checkpoint) -> (Checkpoint, Loaded) {
-    let digest_key = DigestKey::new(&[8; 32]);
-    let ledger = Ledger::new(STREAM, Some(&checkpoint.ledger), &digest_key);
-    let mut checkpoint = checkpoint.clone();
-    checkpoint.ledger = ledger.place().clone();
-    checkpoint.phase = Phase::Installing {
-        index: RaftIndex(0),
-        term: Term(0),
-        basis: Basis::Content,
-    };
-    let voters = checkpoint.voters.len().max(1);
-    let state = PrimaryState::new(settings(digest_key, voters), Position::START);
-    (checkpoint, Loaded::new(state, ledger))
-}
-
-/// The ledger that a checkpoint names; reading it must not fail for good.
-pub(crate) async fn load<S: Standby>(
-    standby: &mut S,
-    checkpoint: &Checkpoint,
-) -> Result<Loaded, Damaged> {
-    let place = checkpoint.ledger.clone();
-    let settings = settings(
-        DigestKey::new(&place.digest_key),
-        checkpoint.voters.len().max(1),
-    );
-    let position = Position {
-        index: checkpoint.index,
-        revision: checkpoint.revision,
-        compact_revision: checkpoint.compact_revision,
-    };
-    let base = reserved::ledger_base(STREAM, place.generation);
-    let journals = KeyRange::between(
-        reserved::ledger_journal(STREAM, place.first_journal),
-        reserved::ledger_journal(STREAM, place.next_journal),
-    );
-    let mut loader = Loader::new(STREAM, place, settings, position);
-    for range in [Some(base), journals].into_iter().flatten() {
-        let mut pages = Pages::new(range.clone());
-        while loader.next_key().is_some_and(|key| range.contains(&key)) {
-            let Ok(page) = pages.next(standby).await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            if page.is_empty() {
-                break;
-            }
-            for KeyValue { key, value, .. } in page {
-                if loader.next_key().is_some_and(|next| range.contains(&next)) {
-                    loader.take_in(&key, &value)?;
-                }
-            }
-        }
+        scope: Arc::new(Scope::all()),
+        stop: CancellationToken::new(),
     }
-    loader.finish()
 }
 
-pub(crate) fn is_by_content(checkpoint: &Checkpoint) -> bool {
-    let by_content = Basis::Content;
-    matches!(checkpoint.phase, Phase::Installing { basis, .. } if basis == by_content)
-}
-
-/// A keeper of the leases that the state has.
-fn keep(
-    way: &Way,
-    setup: &Setup,
-    state: &PrimaryState,
-    mut ended: BTreeSet<LeaseId>,
-    ending: LeaseId,
-) -> (keeper::Handle, watch::Receiver<keeper::View>, DropGuard) {
-    let leases = state.leases().map(|(id, _)| id);
-    let held = leases.filter(|id| *id != ending).collect();
-    if ending != LeaseId(0) {
-        ended.insert(ending);
-    }
-    let options = keeper::Options {
-        ttl: setup.hold,
+/// What a process holds that begins with what a standby has: the standby, the keeper of its leases,
+/// and its `--max-txn-ops`.
+pub(crate) async fn take<S>(
+    standby: &S,
+    hold: Duration,
+    leases: watch::Sender<keeper::View>,
+) -> Result<(Base<S>, Keeping, usize), Fatal>
+where
+    S: Standby + Leases + Compaction + Clone + 'static,
+{
+    let (claim, mut way) = (claim(), standby.clone());
+    let contact = claim.contact(&mut way, |_| {}).await?.unwrap();
+    let loaded = claim.load(&mut way, &contact, rules()).await?.unwrap();
+    let upkeep = Upkeep {
+        lease_ttl: hold,
         compaction: CompactionPolicy::Follow,
+        user: OURS.to_owned(),
+        access: Access::Password,
+        trouble: watch::Sender::new(None),
+        leases,
+        auth: watch::Sender::new(None),
     };
-    let shown = watch::Sender::default();
-    let view = shown.subscribe();
-    let known = keeper::Known { held, ended };
-    let (task, handle) = Keeper::new(|| way.clone(), options, known, shown);
-    let stop = CancellationToken::new();
-    tokio::spawn(task.run(stop.clone()));
-    (handle, view, stop.drop_guard())
+    let another = || standby.clone();
+    let taken = claim.take(way, another, loaded.of_member(MEMBER), upkeep);
+    let (base, keeping) = taken.await?.unwrap();
+    Ok((base, keeping, contact.txn_ops_max))
 }
 
 impl Process {
-    /// Takes the standby over. `number` tells processes apart.
-    pub(crate) async fn begin(way: &Way, setup: Setup, number: u64) -> Self {
-        let mut way = way.clone();
-        let contact = loop {
-            match contact(&mut way).await {
-                Err(ContactError::Unreachable(_)) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                answer => break answer.unwrap(),
-            }
-        };
-        let (mut checkpoint, loaded) = match &contact.checkpoint {
-            None => beginning(),
-            Some(checkpoint) if is_by_content(checkpoint) => without_ledger(checkpoint),
-            Some(checkpoint) => match load(&mut way, checkpoint).await {
-                Ok(loaded) => (checkpoint.clone(), loaded),
-                Err(_damaged) => without_ledger(checkpoint),
-            },
-        };
-        checkpoint.writer = number;
-        checkpoint.batch = 0;
-        let trouble = watch::Sender::new(None);
-        let key = reserved::checkpoint_key(STREAM);
-        let mut writer = Writer::new(way.clone(), key, contact.guard, trouble.clone());
-        writer.write(Vec::new(), &checkpoint).await.unwrap();
-        let Loaded {
-            state,
-            mut ledger,
-            ended,
-        } = loaded;
-        ledger.set_sizes(setup.sizes);
-        let (keeper, view, keeps) = keep(&way, &setup, &state, ended, checkpoint.ending_lease);
-        let given = Given::restored(state.auth());
-        let shown = watch::Sender::new(None);
-        let base = Base {
-            writer,
-            reconciler: Reconciler::new(OURS, Access::Password, given, shown, trouble),
-            checkpoint,
-            state,
-            ledger,
-            keeper,
-        };
+    /// Takes the standby over.
+    pub(crate) async fn begin(way: &Way, setup: Setup) -> Self {
+        let leases = watch::Sender::default();
+        let view = leases.subscribe();
+        let taken = take(way, setup.hold, leases).await;
+        let (mut base, keeping, txn_ops_max) = taken.unwrap();
+        base.ledger.set_sizes(setup.sizes);
         Self {
             setup,
             base,
-            txn_ops_max: contact.txn_ops_max,
+            txn_ops_max,
             view,
-            _keeps: keeps,
+            keeping,
         }
     }
 
@@ -291,9 +157,9 @@ impl Process {
             batch_bytes_max: BATCH_BYTES_MAX,
             txn_ops_max: self.txn_ops_max,
         };
-        let scope = Arc::new(Scope::all());
+        let scope = Arc::clone(&base.scope);
         let apply = Apply::new(
-            Pipeline::new(base.state, scope, limits, self.setup.history),
+            Pipeline::new(base.state, Arc::clone(&scope), limits, self.setup.history),
             (base.writer, base.reconciler),
             (base.checkpoint, base.ledger),
             self.txn_ops_max,
@@ -309,6 +175,7 @@ impl Process {
             checkpoint: left.checkpoint,
             state: left.state,
             ledger: left.ledger,
+            scope,
             keeper: left.keeper,
         };
         self
@@ -316,41 +183,22 @@ impl Process {
 
     /// Installs a database.
     pub(crate) async fn install(&mut self, target: Target) {
-        let base = &mut self.base;
-        let settings = Settings {
-            voters: target.voters.len().max(1),
-            ..base.state.settings().clone()
-        };
-        let scope = Arc::new(Scope::all());
-        let before = if is_by_content(&base.checkpoint) {
-            base.checkpoint.phase = Phase::Installing {
-                index: RaftIndex(0),
-                term: Term(0),
-                basis: Basis::Content,
-            };
-            let reading = content_of(base.writer.standby(), &scope, settings.clone());
-            reading.await.unwrap()
-        } else {
-            base.state.clone()
-        };
-        let install = Install {
-            writer: &mut base.writer,
-            reconciler: &mut base.reconciler,
-            checkpoint: &mut base.checkpoint,
-            ledger: &mut base.ledger,
-            keeper: &mut base.keeper,
-            settings,
-            scope,
+        let room = Room {
             txn_ops_max: self.txn_ops_max,
             bytes_max: BATCH_BYTES_MAX,
-            progress: watch::Sender::default(),
         };
-        let installing = install::install(install, before, target);
-        base.state = tokio::select! {
+        let progress = watch::Sender::default();
+        let installing = self.base.install(target, rules(), room, progress);
+        tokio::select! {
             biased;
             installed = installing => installed.unwrap(),
             () = tick() => unreachable!("it never ends"),
         };
+    }
+
+    /// Ends as a process does that is told to.
+    pub(crate) async fn end(self) {
+        self.keeping.end(Duration::from_secs(2)).await;
     }
 
     /// Leases that the standby was found to have lost.
