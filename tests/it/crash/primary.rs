@@ -182,7 +182,7 @@ impl Primary {
         let users = auth.users().iter().map(|(name, user)| {
             let password = match &user.password {
                 Password::Hash(hash) => hash.expose().to_vec(),
-                _ => Vec::new(),
+                Password::None | Password::Clear(_) | Password::Digest(_) => Vec::new(),
             };
             let no_password = password.is_empty();
             let stored = StoredUser {

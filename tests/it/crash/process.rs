@@ -123,12 +123,12 @@ impl Process {
 
     /// Applies entries, until the standby has them all.
     pub(crate) async fn stream(self, entries: Vec<Handout>) -> Self {
-        self.run(entries, false).await
+        Box::pin(self.run(entries, false)).await
     }
 
     /// Goes on without entries, until the leases are as they should be.
     pub(crate) async fn settle(self) -> Self {
-        self.run(Vec::new(), true).await
+        Box::pin(self.run(Vec::new(), true)).await
     }
 
     async fn run(mut self, entries: Vec<Handout>, settles: bool) -> Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_syncer::checkpoint::{Checkpoint, Phase};
-use etcd_syncer::ids::LeaseId;
+use etcd_syncer::ids::{LeaseId, RaftIndex};
 use etcd_syncer::learner::Handout;
 use etcd_syncer::ledger::Sizes;
 use etcd_syncer::pipeline::HistoryPolicy;
@@ -227,7 +227,7 @@ async fn live(way: &Way, primary: &Primary, course: Course) {
 fn assert_no_lease_is_left(way: &Way, primary: &Primary) {
     let state = way.keys.state();
     let end = &primary.last().state;
-    let streamed = &primary.after[SECOND_DATABASE as usize].state;
+    let streamed = &primary.at(RaftIndex(SECOND_DATABASE)).state;
     for id in state.leases.leases.keys() {
         let ended_before = streamed.lease(*id).is_none() && id.0 < 4;
         assert!(end.lease(*id).is_some() || ended_before, "{id} is left");
@@ -331,6 +331,15 @@ impl Run {
     async fn check_end(&self, primary: &Primary) {
         let checkpoint = self.check_checkpoint(primary);
         self.check_compaction(&checkpoint);
+        self.check_content(primary, &checkpoint);
+        let run = &self.name;
+        let taken = process::take(&self.way.keys, HOLD, watch::Sender::default()).await;
+        let (base, _keeping, _) = taken.unwrap();
+        assert_eq!(base.checkpoint.phase, Phase::Streaming, "{run}: damaged");
+        assert_same(&base.state, primary, run);
+    }
+
+    fn check_content(&self, primary: &Primary, checkpoint: &Checkpoint) {
         let run = &self.name;
         let mut state = self.way.keys.state();
         state.let_time_pass();
@@ -353,11 +362,6 @@ impl Run {
         let ours = reserved::range();
         let found = state.keys.keys().filter(|key| ours.contains(key));
         assert!(found.eq(counted.iter()), "{run}: something else is left");
-        drop(state);
-        let taken = process::take(&self.way.keys, HOLD, watch::Sender::default()).await;
-        let (base, _keeping, _) = taken.unwrap();
-        assert_eq!(base.checkpoint.phase, Phase::Streaming, "{run}: damaged");
-        assert_same(&base.state, primary, run);
     }
 
     /// At each checkpoint that says so, the standby shows what the primary did.
@@ -377,7 +381,7 @@ impl Run {
             if checkpoint.ending_lease == LeaseId(0) {
                 assert_eq!(shown, *content, "{run}: at {index}");
             } else {
-                let next = &primary.after[index.0 as usize + 1].content;
+                let next = &primary.at(RaftIndex(index.0 + 1)).content;
                 assert!(shown == *content || shown == *next, "{run}: at {index}");
             }
         }
