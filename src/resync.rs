@@ -40,13 +40,20 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// keys. A running one is fenced by it. Returns the checkpoint that was taken back.
 ///
 /// # Errors
-/// [`Error`]; nothing is changed then.
+/// [`Error`]. Nothing is changed then, unless an answer was lost; doing it again does no harm.
 pub async fn resync(
     options: Options,
     login: Option<Credentials>,
     stream: &str,
 ) -> Result<Checkpoint, Error> {
-    let mut standby = Etcd::new(options).log_in_as(login);
+    mark(&mut Etcd::new(options).log_in_as(login), stream).await
+}
+
+/// The same in a standby of any kind.
+///
+/// # Errors
+/// As [`resync`].
+pub async fn mark<S: Standby>(standby: &mut S, stream: &str) -> Result<Checkpoint, Error> {
     let key = reserved::checkpoint_key(stream);
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     for _ in 0..ATTEMPTS_MAX {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::ids::LeaseId;
 use crate::plan::CompactionPolicy;
@@ -34,11 +34,11 @@ pub struct Upkeep {
     pub auth: watch::Sender<Option<AuthView>>,
 }
 
-/// The task of the keeper.
+/// The task of the keeper, which ends with this.
 #[derive(Debug)]
 pub struct Keeping {
     task: JoinHandle<()>,
-    stop: CancellationToken,
+    stop: DropGuard,
     view: watch::Receiver<keeper::View>,
 }
 
@@ -66,6 +66,7 @@ impl Upkeep {
         let (keeper, handle) = Keeper::new(standby, options, known, self.leases.clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(keeper.run(stop.clone()));
+        let stop = stop.drop_guard();
         (Keeping { task, stop, view }, handle)
     }
 
@@ -91,7 +92,7 @@ impl Keeping {
                  is not compacted as far as the primary"
             );
         }
-        self.stop.cancel();
+        drop(self.stop);
         if self.task.await.is_err() {
             tracing::warn!("the keeper of leases ended in a panic");
         }

@@ -3,6 +3,9 @@
 use super::record::Error;
 use crate::pb::checkpointpb;
 
+/// No generation and no journal has a number as high: a thousand a second take a million years.
+const NUMBER_MAX: u64 = 1 << 55;
+
 /// Which records of the ledger count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -42,7 +45,8 @@ impl Place {
     }
 
     pub(super) fn decode(ledger: &checkpointpb::Ledger) -> Result<Self, Error> {
-        if ledger.first_journal > ledger.next_journal {
+        let highest = ledger.generation.max(ledger.next_journal);
+        if ledger.first_journal > ledger.next_journal || highest > NUMBER_MAX {
             return Err(Error::Bytes);
         }
         Ok(Self {

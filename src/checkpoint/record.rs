@@ -9,7 +9,7 @@ use crate::pb::checkpointpb;
 use crate::scope::{Prefixes, Rewrite};
 
 /// The layout this version writes, and the only one it reads.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What a standby says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Checkpoint {
             Phase::Streaming => (RaftIndex(0), Term(0)),
             Phase::Installing { index, term, .. } => (index, term),
         };
-        checkpointpb::Checkpoint {
+        let record = checkpointpb::Checkpoint {
             format: FORMAT,
             primary_cluster_id: self.primary.0,
             member_id: self.member.0,
@@ -137,8 +137,10 @@ impl Checkpoint {
             target_term: target.1.0,
             ending_lease: self.ending_lease.0,
             scope: encode_scope(&self.scope),
-        }
-        .encode_to_vec()
+            crc: 0,
+        };
+        let crc = checksum(&record);
+        checkpointpb::Checkpoint { crc, ..record }.encode_to_vec()
     }
 
     /// Reads a stored record.
@@ -146,12 +148,16 @@ impl Checkpoint {
     /// # Errors
     /// [`Error`] for anything that this version did not write.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let record = checkpointpb::Checkpoint::decode(bytes).map_err(|_| Error::Bytes)?;
+        let mut record = checkpointpb::Checkpoint::decode(bytes).map_err(|_| Error::Bytes)?;
         if record.format != FORMAT {
             return Err(Error::Format(record.format));
         }
         if record.encoded_len() != bytes.len() {
             return Err(Error::Unknown);
+        }
+        let crc = std::mem::take(&mut record.crc);
+        if checksum(&record) != crc {
+            return Err(Error::Bytes);
         }
         let installing = |basis| Phase::Installing {
             index: RaftIndex(record.target_index),
@@ -184,6 +190,11 @@ impl Checkpoint {
             scope: record.scope.map(decode_scope).unwrap_or_default(),
         })
     }
+}
+
+/// Of a record without one.
+fn checksum(record: &checkpointpb::Checkpoint) -> u32 {
+    crc32c::crc32c(&record.encode_to_vec())
 }
 
 fn encode_scope(scope: &Prefixes) -> Option<checkpointpb::Scope> {
@@ -272,6 +283,8 @@ mod tests {
     fn what_another_version_wrote_is_refused() {
         let mut record = checkpointpb::Checkpoint::decode(&*checkpoint().encode()).unwrap();
         record.phase = 9;
+        record.crc = 0;
+        record.crc = checksum(&record);
         assert_eq!(
             Checkpoint::decode(&record.encode_to_vec()),
             Err(Error::Phase(9))
@@ -286,5 +299,15 @@ mod tests {
         assert_eq!(Checkpoint::decode(&longer), Err(Error::Unknown));
         assert_eq!(Checkpoint::decode(b"\xff"), Err(Error::Bytes));
         assert_eq!(Checkpoint::decode(b""), Err(Error::Format(0)));
+    }
+
+    #[test]
+    fn no_bit_may_change() {
+        let whole = checkpoint().encode();
+        for bit in 0..whole.len() * 8 {
+            let mut changed = whole.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(Checkpoint::decode(&changed).is_err(), "bit {bit}");
+        }
     }
 }

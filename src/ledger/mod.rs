@@ -20,6 +20,7 @@
 //! found out; a ledger is trusted as a whole or not at all. Values are not in it, only digests of
 //! them; of a password hash there is a digest, of a password nothing.
 
+mod count;
 mod journal;
 mod keys;
 mod load;
@@ -34,4 +35,4 @@ mod tests;
 pub use journal::{Journal, weight};
 pub use load::{Damaged, Loaded, Loader};
 pub use record::Error as RecordError;
-pub use roll::{Ledger, Step};
+pub use roll::{Ledger, Sizes, Step};

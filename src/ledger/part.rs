@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 
-use super::keys;
 use super::record::Error;
+use super::{count, keys};
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::pb::ledgerpb;
 use crate::range::KeyRange;
@@ -45,6 +45,7 @@ pub(super) fn encode(delta: &Delta, digest_key: &DigestKey) -> Vec<u8> {
 
 /// What a body says.
 pub(super) fn decode(body: &[u8]) -> Result<Delta, Error> {
+    count::check(body)?;
     let part = ledgerpb::Part::decode(body).map_err(|_| Error::Malformed("no message"))?;
     if part.encoded_len() != body.len() {
         return Err(Error::Malformed("fields that this version does not know"));

@@ -13,18 +13,35 @@ use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{Delta, DigestKey, PrimaryState};
 
-/// Journals below this are never worth a new base.
-const JOURNAL_BYTES_MIN: u64 = 8 << 20;
-/// Nor are so few of them.
-const JOURNALS_MIN: u64 = 1 << 16;
 /// Bytes of base that reading costs as much as one journal.
 const BYTES_PER_JOURNAL: u64 = 512;
-/// About the size of a chunk; far below etcd's default limit of a request.
-const CHUNK_BYTES: usize = 256 << 10;
 /// A standby that takes no request of this size cannot be written at all.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
-/// How many journals are deleted in one transaction, so that none takes long.
-const JOURNALS_DELETED: u64 = 2_000;
+
+/// How a ledger is divided.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of journals below which a new base is never worth it.
+    pub journal_bytes_min: u64,
+    /// Nor is it for so few journals.
+    pub journals_min: u64,
+    /// About the size of a chunk.
+    pub chunk_bytes: usize,
+    /// How many journals are deleted in one transaction, so that none takes long.
+    pub journals_deleted: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            journal_bytes_min: 8 << 20,
+            journals_min: 1 << 16,
+            // Far below etcd's default limit of a request.
+            chunk_bytes: 256 << 10,
+            journals_deleted: 2_000,
+        }
+    }
+}
 
 /// A write to the ledger between batches, together with a checkpoint that says `place`.
 #[derive(Clone, Debug)]
@@ -55,7 +72,7 @@ pub struct Ledger {
     place: Place,
     base_bytes: u64,
     journal_bytes: u64,
-    chunk_bytes: usize,
+    sizes: Sizes,
     rebase: Option<Rebase>,
     left_over: VecDeque<KeyRange>,
 }
@@ -87,7 +104,7 @@ impl Ledger {
             place,
             base_bytes,
             journal_bytes,
-            chunk_bytes: CHUNK_BYTES,
+            sizes: Sizes::default(),
             rebase: None,
             left_over,
         }
@@ -149,7 +166,7 @@ impl Ledger {
             }
             None => return None,
         };
-        if let Some((number, record)) = rebase.next_chunk(state, self.chunk_bytes) {
+        if let Some((number, record)) = rebase.next_chunk(state, self.sizes.chunk_bytes) {
             let key = reserved::ledger_chunk(&self.stream, rebase.generation, number);
             return Some(Step {
                 put: Some((key, record)),
@@ -195,13 +212,13 @@ impl Ledger {
     /// The standby refused the step's size. False if nothing smaller can be tried.
     #[must_use]
     pub fn shrink(&mut self) -> bool {
-        self.chunk_bytes /= 2;
-        self.chunk_bytes >= CHUNK_BYTES_MIN
+        self.sizes.chunk_bytes /= 2;
+        self.sizes.chunk_bytes >= CHUNK_BYTES_MIN
     }
 
-    #[cfg(test)]
-    pub(super) fn set_chunk_bytes(&mut self, bytes: usize) {
-        self.chunk_bytes = bytes;
+    /// Goes on with these sizes; what is written already stays as it is.
+    pub fn set_sizes(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
     }
 
     #[cfg(test)]
@@ -221,14 +238,18 @@ impl Ledger {
 
     fn is_overgrown(&self) -> bool {
         let journals = self.place.next_journal - self.place.first_journal;
-        self.journal_bytes > self.base_bytes.max(JOURNAL_BYTES_MIN)
-            || journals > JOURNALS_MIN.max(self.base_bytes / BYTES_PER_JOURNAL)
+        self.journal_bytes > self.base_bytes.max(self.sizes.journal_bytes_min)
+            || journals
+                > self
+                    .sizes
+                    .journals_min
+                    .max(self.base_bytes / BYTES_PER_JOURNAL)
     }
 
     fn discard_journals(&mut self, first: u64, behind: u64) {
         let mut from = first;
         while from < behind {
-            let to = behind.min(from.saturating_add(JOURNALS_DELETED));
+            let to = behind.min(from.saturating_add(self.sizes.journals_deleted));
             let start = reserved::ledger_journal(&self.stream, from);
             let end = reserved::ledger_journal(&self.stream, to);
             self.left_over.extend(KeyRange::between(start, end));

@@ -243,7 +243,7 @@ proptest! {
         5 => Just(Act::Step),
     ], 0..120)) {
         let mut world = World::new();
-        world.ledger.set_chunk_bytes(1);
+        world.ledger.set_sizes(Sizes { chunk_bytes: 1, ..Sizes::default() });
         let mut durable = 3;
         for act in acts {
             match act {

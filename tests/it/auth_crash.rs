@@ -55,7 +55,7 @@ struct Both {
 impl Both {
     fn new() -> Self {
         Self {
-            keys: FakeStandby::new(),
+            keys: FakeStandby::new().txn_ops(16),
             users: FakeAuth::new(true),
             calls: Arc::default(),
             crash: None,
@@ -363,7 +363,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     let limits = Limits {
         batch_ops_max: 100,
         batch_bytes_max: 1 << 20,
-        txn_ops_max: 128,
+        txn_ops_max: 16,
     };
     let rest = log().into_iter();
     let (handouts_in, handouts) = mpsc::unbounded_channel();
@@ -383,7 +383,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
         Pipeline::new(state, scope, limits, HistoryPolicy::Keep),
         (writer, reconciler),
         (checkpoint, ledger),
-        128,
+        16,
         channels,
         watch::Sender::default(),
         metrics,

@@ -16,7 +16,7 @@ use etcd_syncer::resolve::{Put, Value};
 use etcd_syncer::scope::Scope;
 use etcd_syncer::standby::{About, Answer, Failure, Guard, KeyValue, Standby, Stored, Transaction};
 
-pub(crate) use leases::{FakeLeases, LeaseFault};
+pub(crate) use leases::{FakeLease, FakeLeases, LeaseFault};
 
 /// What happens to one call. Faults of writes happen to reads in so far as they make sense there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,15 @@ pub(crate) struct Kept {
     pub(crate) lease: LeaseId,
 }
 
+/// All that is stored at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    /// The last checkpoint that was written.
+    pub(crate) checkpoint: Bytes,
+    pub(crate) revision: i64,
+    pub(crate) keys: BTreeMap<Bytes, Kept>,
+}
+
 /// What the standby itself knows, whatever its callers were told.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -64,6 +73,8 @@ pub(crate) struct State {
     pub(crate) keys: BTreeMap<Bytes, Kept>,
     /// The checkpoint of each transaction that was done, in order.
     pub(crate) history: Vec<Bytes>,
+    /// What there was after each change of a stream, in order, if that is asked for.
+    pub(crate) moments: Option<Vec<Moment>>,
     /// How many calls there were.
     pub(crate) calls: usize,
     /// How often another endpoint was asked for.
@@ -103,6 +114,7 @@ impl FakeStandby {
             revision: 1,
             keys: BTreeMap::new(),
             history: Vec::new(),
+            moments: None,
             calls: 0,
             endpoint_changes: 0,
             leases: FakeLeases::default(),
@@ -112,6 +124,17 @@ impl FakeStandby {
             txn_ops_max: 128,
             request_bytes_max: 3 << 19,
         })))
+    }
+
+    /// Notes every moment from now on.
+    pub(crate) fn remembering(self) -> Self {
+        self.state().moments = Some(Vec::new());
+        self
+    }
+
+    pub(crate) fn request_bytes(self, max: usize) -> Self {
+        self.state().request_bytes_max = max;
+        self
     }
 
     pub(crate) fn txn_ops(self, max: usize) -> Self {
@@ -231,7 +254,18 @@ impl State {
             }
         }
         self.history.push(transaction.checkpoint.clone());
+        self.remember();
         Ok(Answer::Applied(self.revision))
+    }
+
+    fn remember(&mut self) {
+        if let (Some(moments), Some(checkpoint)) = (&mut self.moments, self.history.last()) {
+            moments.push(Moment {
+                checkpoint: checkpoint.clone(),
+                revision: self.revision,
+                keys: self.keys.clone(),
+            });
+        }
     }
 
     /// What etcd refuses before it proposes a transaction.
@@ -451,7 +485,7 @@ impl Standby for FakeStandby {
             let found = keys.map(|(key, kept)| KeyValue {
                 key: key.clone(),
                 value: kept.value.clone(),
-                lease: LeaseId(0),
+                lease: kept.lease,
             });
             found.take(limit).collect()
         })

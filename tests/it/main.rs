@@ -15,6 +15,7 @@ mod auth_faults;
 mod auth_model;
 mod auth_pairs;
 mod auth_suite;
+mod crash;
 mod fake_auth;
 mod fake_standby;
 mod first_contact;

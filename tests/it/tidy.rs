@@ -34,7 +34,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("statefile", "exit resolve"),
     (
         "ledger",
-        "checkpoint ids pb range range_set reserved resolve",
+        "checkpoint ids pb range range_set reserved resolve wire",
     ),
     ("plan", "ids ledger range range_set resolve scope secret"),
     ("learner", "checkpoint entry ids pb peer"),

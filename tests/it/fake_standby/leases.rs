@@ -54,7 +54,7 @@ fn refused(what: &str) -> Failure {
 
 impl State {
     /// What time has brought about since the last call: revokes that were late, leases that expired.
-    pub(super) fn let_time_pass(&mut self) {
+    pub(crate) fn let_time_pass(&mut self) {
         let now = Instant::now();
         let (due, later) = std::mem::take(&mut self.leases.late)
             .into_iter()
@@ -78,6 +78,7 @@ impl State {
         self.keys.retain(|_, kept| kept.lease != id);
         if self.keys.len() < before {
             self.revision += 1;
+            self.remember();
         }
     }
 

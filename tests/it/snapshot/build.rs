@@ -6,24 +6,24 @@ use super::judge::Pair;
 
 /// How a file is laid out.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
-    pub(super) page_bytes: usize,
+pub(crate) struct Shape {
+    pub(crate) page_bytes: usize,
     /// At most so many elements go into one page, even if more would fit.
-    pub(super) elements_max: usize,
+    pub(crate) elements_max: usize,
     /// Buckets whose page has up to so many bytes lie in the page of the root.
-    pub(super) inline_bytes_max: usize,
+    pub(crate) inline_bytes_max: usize,
     /// Pages lie in a random order, with free ones full of old content between them.
-    pub(super) is_scattered: bool,
+    pub(crate) is_scattered: bool,
     /// The newer meta page stands on page 0, as in a saved snapshot.
-    pub(super) newer_first: bool,
+    pub(crate) newer_first: bool,
     /// The file goes on behind the last page.
-    pub(super) extra_bytes: usize,
-    pub(super) seed: u64,
+    pub(crate) extra_bytes: usize,
+    pub(crate) seed: u64,
 }
 
 impl Shape {
     /// As etcd on Linux lays out a file.
-    pub(super) const ETCD: Self = Self {
+    pub(crate) const ETCD: Self = Self {
         page_bytes: 4096,
         elements_max: usize::MAX,
         inline_bytes_max: 1024,
@@ -34,28 +34,28 @@ impl Shape {
     };
 }
 
-pub(super) type Bucket = (Vec<u8>, Vec<Pair>);
+pub(crate) type Bucket = (Vec<u8>, Vec<Pair>);
 
 /// A file, and where its pages are.
 #[derive(Clone, Debug)]
-pub(super) struct Built {
-    pub(super) file: Vec<u8>,
-    pub(super) page_bytes: usize,
-    pub(super) pages: Vec<Page>,
-    pub(super) high_water: u64,
+pub(crate) struct Built {
+    pub(crate) file: Vec<u8>,
+    pub(crate) page_bytes: usize,
+    pub(crate) pages: Vec<Page>,
+    pub(crate) high_water: u64,
     /// Where in `pages` the root is.
-    pub(super) root: usize,
+    pub(crate) root: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) id: usize,
-    pub(super) is_leaf: bool,
-    pub(super) count: usize,
+pub(crate) struct Page {
+    pub(crate) id: usize,
+    pub(crate) is_leaf: bool,
+    pub(crate) count: usize,
     /// How many pages it has, overflow included.
-    pub(super) pages: usize,
+    pub(crate) pages: usize,
     /// Its distance from the root of its bucket.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// A page whose number is not known yet.
@@ -98,7 +98,7 @@ fn bytes_of(key: &[u8], content: &Content) -> usize {
 }
 
 /// Writes a database. Buckets and elements must ascend by name and key.
-pub(super) fn build(shape: &Shape, buckets: &[Bucket]) -> Built {
+pub(crate) fn build(shape: &Shape, buckets: &[Bucket]) -> Built {
     let mut drafts = Vec::new();
     let mut roots = Vec::new();
     for (name, elements) in buckets {
@@ -216,15 +216,15 @@ fn lay_out(shape: &Shape, drafts: &[Draft], root: usize) -> Built {
 
 /// What goes into a meta page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Meta {
-    pub(super) root: u64,
-    pub(super) high_water: u64,
-    pub(super) txid: u64,
+pub(crate) struct Meta {
+    pub(crate) root: u64,
+    pub(crate) high_water: u64,
+    pub(crate) txid: u64,
 }
 
 impl Built {
     /// Writes a meta page and its checksum.
-    pub(super) fn write_meta(&mut self, page: usize, meta: Meta) {
+    pub(crate) fn write_meta(&mut self, page: usize, meta: Meta) {
         let mut bytes = vec![0; self.page_bytes];
         bytes[0] = u8::try_from(page).unwrap();
         bytes[8] = 4;
@@ -245,12 +245,12 @@ impl Built {
     }
 
     /// Where in the file a page begins.
-    pub(super) fn at(&self, page: &Page) -> usize {
+    pub(crate) fn at(&self, page: &Page) -> usize {
         page.id * self.page_bytes
     }
 
     /// Where in the file an element of a page begins.
-    pub(super) fn element_at(&self, page: &Page, i: usize) -> usize {
+    pub(crate) fn element_at(&self, page: &Page, i: usize) -> usize {
         self.at(page) + 16 + 16 * i
     }
 }

@@ -10,20 +10,20 @@ use super::judge::KeyValue;
 
 /// A keyspace and all that was stored of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct History {
-    pub(super) records: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(super) live: BTreeMap<Vec<u8>, KeyValue>,
-    pub(super) revision: i64,
-    pub(super) scheduled: Option<i64>,
-    pub(super) finished: Option<i64>,
+pub(crate) struct History {
+    pub(crate) records: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) live: BTreeMap<Vec<u8>, KeyValue>,
+    pub(crate) revision: i64,
+    pub(crate) scheduled: Option<i64>,
+    pub(crate) finished: Option<i64>,
 }
 
-pub(super) fn bucket_key(main: i64, sub: i64, mark: &[u8]) -> Vec<u8> {
+pub(crate) fn bucket_key(main: i64, sub: i64, mark: &[u8]) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), mark].concat()
 }
 
 impl History {
-    pub(super) fn random(rng: &mut Rng, revisions: usize, keys: usize, value_bytes: usize) -> Self {
+    pub(crate) fn random(rng: &mut Rng, revisions: usize, keys: usize, value_bytes: usize) -> Self {
         let mut history = Self {
             revision: 1,
             ..Self::default()
@@ -52,7 +52,7 @@ impl History {
         history
     }
 
-    pub(super) fn put(&mut self, name: &[u8], value: Vec<u8>, lease: i64, sub: &mut i64) {
+    pub(crate) fn put(&mut self, name: &[u8], value: Vec<u8>, lease: i64, sub: &mut i64) {
         let old = self.live.get(name);
         let kv = KeyValue {
             key: name.to_vec(),
@@ -68,7 +68,7 @@ impl History {
         *sub += 1;
     }
 
-    pub(super) fn delete(&mut self, name: &[u8], sub: &mut i64) {
+    pub(crate) fn delete(&mut self, name: &[u8], sub: &mut i64) {
         if self.live.remove(name).is_none() {
             return;
         }
@@ -117,7 +117,7 @@ impl History {
     }
 
     /// All buckets of a database.
-    pub(super) fn buckets(&self) -> Vec<Bucket> {
+    pub(crate) fn buckets(&self) -> Vec<Bucket> {
         let mut meta =
             BTreeMap::from([(b"consistent_index".to_vec(), 77_u64.to_be_bytes().to_vec())]);
         let compaction = [("scheduled", self.scheduled), ("finished", self.finished)];

@@ -7,26 +7,26 @@ use prost::Message;
 
 /// What etcd stores of a key.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyValue {
+pub(crate) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
-    pub(super) key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     #[prost(int64, tag = "2")]
-    pub(super) create_revision: i64,
+    pub(crate) create_revision: i64,
     #[prost(int64, tag = "3")]
-    pub(super) mod_revision: i64,
+    pub(crate) mod_revision: i64,
     #[prost(int64, tag = "4")]
-    pub(super) version: i64,
+    pub(crate) version: i64,
     #[prost(bytes = "vec", tag = "5")]
-    pub(super) value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
     #[prost(int64, tag = "6")]
-    pub(super) lease: i64,
+    pub(crate) lease: i64,
 }
 
 /// Create revision, mod revision, version, lease, value.
 pub(super) type Stored = (i64, i64, i64, i64, Vec<u8>);
 
 /// A key and a value of a bucket.
-pub(super) type Pair = (Vec<u8>, Vec<u8>);
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// All elements of all buckets, in the order of the tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
