@@ -7,7 +7,7 @@ use crate::checkpoint::{self, Basis, Checkpoint, Phase};
 use crate::ids::{RaftIndex, Term};
 use crate::reserved;
 use crate::secret::Credentials;
-use crate::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Transaction};
+use crate::standby::{Answer, Etcd, Failure, Guard, Options, Standby, Transaction, if_unreadable};
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +22,13 @@ pub enum Error {
     )]
     NoStream(String),
     /// The checkpoint cannot be read.
-    #[error("read the checkpoint of stream {0:?}: {1}")]
-    Unreadable(String, checkpoint::Error),
+    #[error("read the checkpoint of stream {stream:?}: {why}; {}", if_unreadable(.stream))]
+    Unreadable {
+        /// The stream's name.
+        stream: String,
+        /// Why not.
+        why: checkpoint::Error,
+    },
     /// A process writes faster than we ask.
     #[error(
         "the checkpoint moved {0} times meanwhile: stop the process of this stream, and repeat"
@@ -59,8 +64,10 @@ pub async fn mark<S: Standby>(standby: &mut S, stream: &str) -> Result<Checkpoin
     for _ in 0..ATTEMPTS_MAX {
         let stored = standby.read(&key).await?;
         let stored = stored.ok_or_else(|| Error::NoStream(stream.to_owned()))?;
-        let found = Checkpoint::decode(&stored.value)
-            .map_err(|error| Error::Unreadable(stream.to_owned(), error))?;
+        let found = Checkpoint::decode(&stored.value).map_err(|why| Error::Unreadable {
+            stream: stream.to_owned(),
+            why,
+        })?;
         let mut marked = found.clone();
         marked.phase = Phase::Installing {
             index: RaftIndex(0),

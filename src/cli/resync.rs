@@ -44,6 +44,6 @@ fn exit(error: &Error) -> Exit {
     match error {
         Error::Standby(Failure::Refused(_)) => Exit::StandbyRefuses,
         Error::Standby(_) | Error::NoStream(_) | Error::Busy(_) => Exit::Failed,
-        Error::Unreadable(..) => Exit::ForeignCheckpoint,
+        Error::Unreadable { .. } => Exit::ForeignCheckpoint,
     }
 }

@@ -117,7 +117,10 @@ pub enum ContactError {
         most: usize,
     },
     /// The checkpoint cannot be read.
-    #[error("read the checkpoint of stream {stream:?}: {why}")]
+    #[error(
+        "read the checkpoint of stream {stream:?}: {why}; {}",
+        if_unreadable(.stream)
+    )]
     Unreadable {
         /// The stream's name.
         stream: String,
@@ -136,6 +139,16 @@ pub enum ContactError {
         /// What is wrong.
         why: scope::Error,
     },
+}
+
+/// What to do about a checkpoint that cannot be read.
+#[must_use]
+pub fn if_unreadable(stream: &str) -> String {
+    format!(
+        "a version of this program that knows it can go on; to begin again instead, delete the keys \
+         in scope on the standby, and `etcdctl del --prefix {}`",
+        reserved::stream_prefix(stream)
+    )
 }
 
 /// How many foreign keys are shown.

@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 pub use auth::{Auth, read_store};
 pub use compaction::Compaction;
-pub use contact::{Claim, Contact, ContactError, first_contact};
+pub use contact::{Claim, Contact, ContactError, first_contact, if_unreadable};
 pub use etcd::{Etcd, Options};
 pub use failure::Failure;
 pub use leases::{Granted, LeaseStatus, Leases};

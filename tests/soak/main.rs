@@ -14,6 +14,7 @@ mod harness;
 
 mod delays;
 mod harmless;
+mod ledger;
 mod registry;
 mod snapshots;
 mod users;

@@ -197,13 +197,15 @@ async fn away(
     // A process that begins looks at every lease, while the stream goes on.
     syncer.respawn()?;
     let started = Instant::now();
-    let gone_by = churn.next - i64::try_from(churn.present.len())?;
+    let present = u64::try_from(churn.present.len())?;
+    let gone_by = churn.next - i64::try_from(present)?;
     let status = syncer
         .wait_status("all are renewed", Duration::from_secs(120), |status| {
             let leases = &status["leases"];
-            leases["renewed"].as_u64() >= leases["held"].as_u64()
+            leases["held"].as_u64() == Some(present)
+                && leases["renewed"].as_u64() >= Some(present)
                 && leases["unseen"] == 0
-                && status["lag"]["entries"] == 0
+                && leases["ending"] == 0
         })
         .await?;
     let leases = &status["leases"];

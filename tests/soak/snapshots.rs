@@ -25,7 +25,7 @@ fn value(seed: usize) -> Vec<u8> {
 }
 
 /// Fills a primary by large transactions.
-async fn fill(primary: &Cluster, keys: usize) -> Result<()> {
+pub(crate) async fn fill(primary: &Cluster, keys: usize) -> Result<()> {
     let started = Instant::now();
     let mut workers = Vec::new();
     for worker in 0..4 {
@@ -58,14 +58,14 @@ async fn fill(primary: &Cluster, keys: usize) -> Result<()> {
 }
 
 /// Writes at a rate until it is told to stop.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     working: JoinHandle<Result<()>>,
 }
 
 impl Load {
-    fn start(primary: &Cluster, per_second: u32, keys: usize) -> Self {
+    pub(crate) fn start(primary: &Cluster, per_second: u32, keys: usize) -> Self {
         let (stop, done) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -102,7 +102,7 @@ impl Load {
         }
     }
 
-    async fn stop(self) -> Result<u64> {
+    pub(crate) async fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.working.await??;
         Ok(self.done.load(Ordering::Relaxed))
@@ -181,6 +181,7 @@ async fn large(version: Version) -> Result<()> {
         "{version:?}: lag {}, snapshot {}",
         status["lag"], status["snapshot"]
     );
+    println!("{version:?}: {}", status["primary_state"]);
     restarted(&mut syncer, &format!("{version:?}")).await?;
     let writes = load.stop().await?;
     equal(&primary, &standby, &syncer).await?;
@@ -192,7 +193,7 @@ async fn large(version: Version) -> Result<()> {
 
 /// Down for a minute under 2,000 writes/s.
 async fn away(version: Version, expected: usize) -> Result<()> {
-    let keys = 20_000;
+    let (keys, changing) = (200_000, 20_000);
     let primary = Cluster::builder(version)
         .members(3)
         .no_fsync()
@@ -209,7 +210,7 @@ async fn away(version: Version, expected: usize) -> Result<()> {
     // As long as a leader keeps its log for the sake of a snapshot that it has sent.
     tokio::time::sleep(Duration::from_secs(32)).await;
     let before = installed(&syncer)?.len();
-    let load = Load::start(&primary, 2_000, keys);
+    let load = Load::start(&primary, 2_000, changing);
     tokio::time::sleep(Duration::from_secs(3)).await;
     syncer.kill()?;
     let seconds = setting("ETCD_SYNCER_TEST_AWAY_SECONDS", 60);
@@ -240,6 +241,16 @@ async fn away(version: Version, expected: usize) -> Result<()> {
         snapshots.len(),
         syncer.log()?
     );
+    for snapshot in &snapshots {
+        let puts = snapshot
+            .split(' ')
+            .find_map(|word| word.strip_prefix("puts="));
+        let puts: usize = puts.context("no count of puts")?.parse()?;
+        ensure!(
+            puts <= changing,
+            "{puts} written where {changing} keys changed at most"
+        );
+    }
     Ok(())
 }
 
