@@ -1,0 +1,386 @@
+//! A random history on a real primary, and the real program that carries it to a real standby,
+//! while the program and the standby are killed now and then.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use etcd_syncer::checkpoint::Checkpoint;
+use etcd_syncer::reserved;
+use fastrand::Rng;
+use serde_json::Value;
+
+use crate::api::{Plan, quiet};
+use crate::carried::{self, Told};
+use crate::clients::Shared;
+use crate::generate::PASSWORDS;
+use crate::harness::{Cluster, Syncer, SyncerBuilder, Version, eventually, http_get};
+use crate::inject::{FLAGS, LEASE_TTL_MIN};
+use crate::judge::{Judge, View};
+use crate::leaks::{self, OUR_WORD, OURS};
+use crate::logins;
+use crate::picture::Picture;
+use crate::raw;
+use crate::requests::{enable, give_role, password, user_add};
+use crate::rpc::Answer;
+use crate::verdict::{Report, Verdict};
+
+/// What is between two clusters; all of it follows from a seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) history: Plan,
+    pub(crate) to: Version,
+    standby_members: usize,
+    joins: Joins,
+    /// How often the program is killed and started again.
+    kills: usize,
+    /// How often a member of the standby is.
+    standby_kills: usize,
+    /// Whether the last thing is to enable auth, so that everybody can log in.
+    enables: bool,
+}
+
+/// When the program comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joins {
+    First,
+    BehindUsers,
+    Midway,
+}
+
+const SOON: Duration = Duration::from_secs(30);
+const ARRIVED_WITHIN: Duration = Duration::from_secs(60);
+/// Before its end 3.4 may not write its last batch otherwise.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(250);
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) report: Report,
+    /// What the standby has that the primary has not, or lacks, or what was shown.
+    pub(crate) found: Vec<String>,
+    /// Up to which entry the standby is.
+    pub(crate) index: u64,
+    /// Logins that were tried on both sides.
+    pub(crate) logins: usize,
+    pub(crate) not_carried: usize,
+    pub(crate) notes: Vec<&'static str>,
+}
+
+/// What is known of the program and the standby before they end.
+struct Seen {
+    status: Value,
+    found: Vec<String>,
+    logins: usize,
+    shown: BTreeMap<String, Vec<u8>>,
+}
+
+impl Pair {
+    pub(crate) fn new(version: Version, seed: u64, requests: usize) -> Self {
+        let mut history = Plan::new(version, seed, requests);
+        let mut rng = Rng::with_seed(seed ^ 0x5eed);
+        // Members that disagree leave nothing to compare with.
+        history.style.top_ranges &= history.members == 1 || history.style.minor == 7;
+        history.is_cut = version != Version::V3_4 && rng.u32(0..3) == 0;
+        let near = [
+            version,
+            version,
+            Version::ALL[rng.usize(0..4)],
+            newer(version),
+        ];
+        Self {
+            history,
+            to: near[rng.usize(0..4)],
+            standby_members: if rng.u32(0..4) == 0 { 3 } else { 1 },
+            joins: match rng.u32(0..4) {
+                0 | 1 => Joins::First,
+                2 => Joins::BehindUsers,
+                _ => Joins::Midway,
+            },
+            kills: [0, 0, 1, 1, 2, 4][rng.usize(0..6)],
+            standby_kills: [0, 0, 0, 1, 2][rng.usize(0..5)],
+            enables: rng.u32(0..4) > 0,
+        }
+    }
+
+    async fn start_standby(&self) -> Result<Cluster> {
+        let builder = Cluster::builder(self.to).members(self.standby_members);
+        let builder = builder.no_fsync().log_level("error").extra_args(FLAGS);
+        let standby = builder.start().await?;
+        // A young cluster has no version for some seconds, and then takes no hashes.
+        let wanted = format!("\"etcdcluster\":\"{}.", self.to);
+        let address = standby.client_address(0)?;
+        eventually("the standby has a version", SOON, async || {
+            let answer = http_get(&address, "/version").await?;
+            ensure!(answer.body.contains(&wanted), "{}", answer.body);
+            Ok(())
+        })
+        .await?;
+        Ok(standby)
+    }
+
+    /// Makes the history, and says what is different on the standby when it has arrived.
+    pub(crate) async fn run(&self) -> Result<Outcome> {
+        let folder = tempfile::tempdir()?;
+        let standby = self.start_standby();
+        let (primary, standby) = tokio::join!(self.history.start(folder.path()), standby);
+        let (mut primary, mut standby) = (primary?, standby?);
+        let syncer = program(&primary, &standby, folder.path())?;
+        primary.add_learner(&syncer.peer_url()).await?;
+        let shared = Shared::new(primary.client_endpoints())?;
+        let mut syncer = syncer.spawn()?;
+        if self.joins == Joins::First {
+            arrive(&mut syncer, 1).await?;
+        } else {
+            syncer.kill()?;
+        }
+        for request in raw::prelude() {
+            let answer = shared.send(0, &request, None).await?;
+            ensure!(matches!(answer, Answer::Done(_)), "{request:?}: {answer:?}");
+        }
+        shared.send(0, &enable(), None).await?;
+        if self.joins == Joins::BehindUsers {
+            syncer.respawn()?;
+        }
+        let release = primary.release(0)?.to_owned();
+        let mut restarted = vec![false; self.history.members];
+        let work = self.history.work(&mut primary, &shared, 0, &mut restarted);
+        let (worked, disturbed) = tokio::join!(work, self.disturb(&mut syncer, &mut standby));
+        worked?;
+        disturbed?;
+        if self.enables {
+            enable_again(&shared).await?;
+        }
+        let seen = self.settle(&primary, &mut standby, &mut syncer).await;
+        let mut seen = seen.with_context(|| tail(&syncer))?;
+        syncer.terminate()?;
+        let code = syncer.wait_exit(SOON).await?;
+        ensure!(
+            code == Some(0),
+            "it ended with {code:?}:\n{}",
+            tail(&syncer)
+        );
+        seen.shown.insert("log".to_owned(), syncer.log()?.into());
+        leaks::of_folder(syncer.data_dir(), &mut seen.shown)?;
+        let verdict = Verdict {
+            switches: vec![(0, release)],
+            restarted,
+            applied: quiet(&primary, self.history.members).await?,
+        };
+        let answers = shared.counts.lock().expect("no client panics").clone();
+        let report = verdict.give(&mut primary, answers).await?;
+        tokio::time::sleep(WRITTEN_WITHIN).await;
+        for member in 0..self.standby_members {
+            standby.stop(member).await?;
+        }
+        self.judge(report, &standby, seen, &shared.tokens())
+    }
+
+    /// Kills the program and members of the standby at random moments.
+    async fn disturb(&self, syncer: &mut Syncer, standby: &mut Cluster) -> Result<()> {
+        let mut rng = Rng::with_seed(self.history.seed ^ 0xd15);
+        if self.joins == Joins::Midway {
+            pause(&mut rng, 1500).await;
+            syncer.respawn()?;
+        }
+        let mut turns = vec![true; self.kills];
+        turns.extend(vec![false; self.standby_kills]);
+        rng.shuffle(&mut turns);
+        for of_syncer in turns {
+            pause(&mut rng, 1200).await;
+            if of_syncer {
+                syncer.kill()?;
+                pause(&mut rng, 800).await;
+                syncer.respawn()?;
+            } else {
+                let member = rng.usize(0..self.standby_members);
+                standby.kill(member)?;
+                pause(&mut rng, 500).await;
+                standby.spawn(member)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is on the standby, and looks at both sides.
+    async fn settle(
+        &self,
+        primary: &Cluster,
+        standby: &mut Cluster,
+        syncer: &mut Syncer,
+    ) -> Result<Seen> {
+        let applied = quiet(primary, self.history.members).await?;
+        arrive(syncer, applied).await?;
+        let mut found = Vec::new();
+        let theirs = logins::of(&primary.client_endpoints()).await?;
+        let ours = logins::of(&standby.client_endpoints()).await?;
+        let applied = quiet(primary, self.history.members).await?;
+        let status = arrive(syncer, applied).await?;
+        let told = Told::of(&status)?;
+        let logins = match (&theirs, &ours) {
+            (Some(theirs), Some(ours)) => {
+                found.extend(logins::differences(theirs, ours, &told.not_carried));
+                theirs.len()
+            }
+            (None, None) => 0,
+            _ => {
+                let is = |side: bool| if side { "on" } else { "off" };
+                let (a, b) = (is(theirs.is_some()), is(ours.is_some()));
+                found.push(format!("auth is {a} on the primary, {b} on the standby"));
+                0
+            }
+        };
+        let mut shown = BTreeMap::new();
+        for path in ["/status", "/metrics", "/readyz"] {
+            let answer = syncer.get(path).await?;
+            shown.insert(path.to_owned(), answer.body.into());
+        }
+        Ok(Seen {
+            status,
+            found,
+            logins,
+            shown,
+        })
+    }
+
+    fn judge(
+        &self,
+        report: Report,
+        standby: &Cluster,
+        mut seen: Seen,
+        tokens: &[String],
+    ) -> Result<Outcome> {
+        let dir = standby.data_dir(0)?;
+        let theirs = Picture::of_database(dir)?;
+        leaks::of_standby(dir, &mut seen.shown)?;
+        let mut found = seen.found;
+        found.extend(leaks::find(&seen.shown, tokens));
+        let told = Told::of(&seen.status)?;
+        found.extend(self.unfounded(&told));
+        let key = reserved::checkpoint_key("test");
+        let record = theirs.keys.get(&key).context("no checkpoint")?;
+        let checkpoint = Checkpoint::decode(&record.value)?;
+        let index = checkpoint.index.0;
+        let mut notes = Vec::new();
+        let mut judge = Judge::new(
+            &report.release,
+            View::Voters(self.history.members),
+            LEASE_TTL_MIN,
+        )?;
+        let upto = usize::try_from(index)?;
+        ensure!(report.log.len() >= upto, "the checkpoint is ahead");
+        if judge.feed_all(&report.log[..upto])?.is_some() {
+            bail!(
+                "the program took what is not to be taken: {:?}",
+                judge.tally.halts
+            );
+        }
+        let by_the_clock = judge.tally.disagreements.contains_key("FormerRecord");
+        let ours = judge.picture()?;
+        if by_the_clock {
+            notes.push("by the clock");
+        } else {
+            let lines = carried::differences(&ours, &theirs, &told);
+            found.extend(lines.into_iter().map(|line| format!("resolved: {line}")));
+            let of_checkpoint = (checkpoint.revision.0, checkpoint.compact_revision.0);
+            if of_checkpoint != (ours.revision, ours.compact) {
+                found.push(format!("the checkpoint has revisions {of_checkpoint:?}"));
+            }
+        }
+        if upto < report.log.len() {
+            notes.push("entries came behind it");
+        } else if !judge.tally.disagreements.is_empty() {
+            notes.push("members may differ");
+        } else {
+            notes.push("beside the primary's database");
+            for picture in &report.pictures {
+                found.extend(carried::differences(picture, &theirs, &told));
+            }
+        }
+        Ok(Outcome {
+            report,
+            found,
+            index,
+            logins: seen.logins,
+            not_carried: told.not_carried.len(),
+            notes,
+        })
+    }
+
+    /// What should have been carried and is said not to be.
+    fn unfounded(&self, told: &Told) -> Vec<String> {
+        let mut found = Vec::new();
+        for (user, why) in &told.not_carried {
+            let is_empty = self.history.style.odd_passwords && why.contains("empty");
+            let is_hash = self.to == Version::V3_4 && why.contains("takes no hash");
+            if !is_empty && !is_hash {
+                found.push(format!("user {user} is not carried: {why}"));
+            }
+        }
+        if let Some(why) = &told.pending {
+            found.push(format!("auth is not enabled: {why}"));
+        }
+        found
+    }
+}
+
+fn newer(version: Version) -> Version {
+    let mut later = Version::ALL.into_iter().filter(|other| *other > version);
+    later.next().unwrap_or(version)
+}
+
+fn program(primary: &Cluster, standby: &Cluster, folder: &Path) -> Result<SyncerBuilder> {
+    Ok(Syncer::builder(primary, standby)?
+        .env("ETCD_SYNCER_STANDBY_PASSWORD", OUR_WORD)
+        .env("RUST_LOG", "debug,etcd_syncer=trace")
+        .args([format!("--standby-user={OURS}")])
+        .data_dir(&folder.join("data")))
+}
+
+async fn pause(rng: &mut Rng, millis_max: u64) {
+    tokio::time::sleep(Duration::from_millis(rng.u64(0..millis_max))).await;
+}
+
+/// Waits until the standby has what this entry did.
+async fn arrive(syncer: &mut Syncer, index: u64) -> Result<Value> {
+    let what = format!("entry {index} is on the standby");
+    let status = syncer.wait_status(&what, ARRIVED_WITHIN, |status| {
+        let is_there = status["phase"] == "streaming"
+            && status["raft"]["durable"].as_u64() >= Some(index)
+            && status["leases"]["ending"] == 0
+            && (index < 20 || status["standby_users"].is_object());
+        is_there || status["phase"] == "halted"
+    });
+    let status = status.await?;
+    ensure!(
+        status["phase"] == "streaming",
+        "it halted: {}",
+        status["halted"]
+    );
+    Ok(status)
+}
+
+/// Gives root what auth needs, as far as anybody still may.
+async fn enable_again(shared: &Shared) -> Result<()> {
+    if shared.login(0, "root").await? {
+        return Ok(());
+    }
+    for request in [
+        user_add("root", PASSWORDS[0]),
+        password("root", PASSWORDS[0], ""),
+        give_role("root", "root"),
+        enable(),
+    ] {
+        shared.send(0, &request, None).await?;
+    }
+    Ok(())
+}
+
+fn tail(syncer: &Syncer) -> String {
+    let log = syncer.log().unwrap_or_default();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.contains(" TRACE "))
+        .collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

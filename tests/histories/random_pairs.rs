@@ -1,0 +1,73 @@
+//! Random histories on a primary, and what the program makes of them on a standby.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+
+use crate::budget::{Budget, setting};
+use crate::fixture::Fixture;
+use crate::harness::Version;
+use crate::inject::LEASE_TTL_MIN;
+use crate::pair::Pair;
+use crate::random::found_at;
+
+const REQUESTS: u64 = 300;
+
+async fn pairs(version: Version, short: u64) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut sums: BTreeMap<String, usize> = BTreeMap::new();
+    let mut add = |what: &str, count: usize| *sums.entry(what.to_owned()).or_default() += count;
+    for seed in Budget::new(short) {
+        let length = usize::try_from(setting("OPERATIONS").unwrap_or(REQUESTS))?;
+        let pair = Pair::new(version, seed, length);
+        println!("{pair:?}");
+        let outcome = match pair.run().await.with_context(|| format!("seed {seed}")) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                println!("{error:#}");
+                wrong.push(format!("{error:#}"));
+                continue;
+            }
+        };
+        let report = &outcome.report;
+        add("histories", 1);
+        add(&format!("to {}", pair.to), 1);
+        add("entries", usize::try_from(outcome.index)?);
+        add("with effect", usize::try_from(report.tally.sums().0)?);
+        add("logins", outcome.logins);
+        add("passwords not carried", outcome.not_carried);
+        for note in &outcome.notes {
+            add(note, 1);
+        }
+        let found: Vec<&String> = outcome.found.iter().chain(&report.found).collect();
+        if !found.is_empty() {
+            let path = found_at(&report.release, &format!("{seed}-pair"));
+            let about = format!("Log of etcd {}, history with seed {seed}.", report.release);
+            let (log, picture) = (&report.log, &report.pictures[0]);
+            Fixture::new(pair.history.members, LEASE_TTL_MIN, log, picture).write(&path, &about)?;
+            let mut lines = vec![format!("seed {seed}, kept in {}:", path.display())];
+            lines.extend(found.into_iter().cloned());
+            println!("{}", lines.join("\n"));
+            wrong.extend(lines);
+        }
+    }
+    println!("from etcd {version}: {sums:?}");
+    if !wrong.is_empty() {
+        bail!("from etcd {version}: {}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
+macro_rules! pairs {
+    ($name:ident, $version:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() -> Result<()> {
+            Box::pin(pairs(Version::$version, 2)).await
+        }
+    };
+}
+
+pairs!(pairs_from_3_4, V3_4);
+pairs!(pairs_from_3_5, V3_5);
+pairs!(pairs_from_3_6, V3_6);
+pairs!(pairs_from_3_7, V3_7);
