@@ -94,15 +94,7 @@ impl Plan {
     pub(crate) async fn start(&self, folder: &Path) -> Result<Cluster> {
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         if self.jwt {
-            let key = folder.join("key");
-            std::fs::write(
-                &key,
-                b"not much of a secret, and long enough for a signature",
-            )?;
-            let key = key.display();
-            args.push(format!(
-                "--auth-token=jwt,priv-key={key},sign-method=HS256,ttl=10m"
-            ));
+            args.push(signed(&folder.join("key"))?);
         }
         if self.is_small {
             args.push("--quota-backend-bytes=150000".to_owned());
@@ -241,6 +233,17 @@ impl Plan {
         shared.hushed.store(false, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Has members sign their tokens with the key that is put into this file.
+pub(crate) fn signed(key: &Path) -> Result<String> {
+    std::fs::write(
+        key,
+        b"not much of a secret, and long enough for a signature",
+    )?;
+    let key = key.display();
+    let how = format!("jwt,priv-key={key},sign-method=HS256,ttl=10m");
+    Ok(format!("--auth-token={how}"))
 }
 
 /// Waits until nothing is under way, and says how far all members got.

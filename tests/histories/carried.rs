@@ -20,6 +20,7 @@ pub(crate) struct Told {
     /// Role, key and range end, the latter two escaped.
     permissions: BTreeSet<(String, String, String)>,
     pub(crate) pending: Option<String>,
+    pub(crate) is_ours_taken: bool,
 }
 
 /// Long enough that the standby ends no lease by itself.
@@ -43,6 +44,7 @@ impl Told {
                 })
                 .collect::<Result<_>>()?,
             pending: users["enable_pending"].as_str().map(str::to_owned),
+            is_ours_taken: users["our_name_is_taken"] == true,
         })
     }
 }
@@ -66,9 +68,8 @@ pub(crate) fn differences(primary: &Picture, standby: &Picture, told: &Told) -> 
             found.push(format!("lease {id} ends after {ttl} s"));
         }
     }
-    let (a, b) = (users(primary, told), users(standby, told));
-    each(&mut found, "user", a, b);
-    for (name, user) in &primary.users {
+    each(&mut found, "user", users(primary), users(standby));
+    for (name, user) in primary.users.iter().filter(|(name, _)| *name != OURS) {
         let there = standby.users.get(name);
         let is_carried = !told.not_carried.contains_key(name);
         if let (true, Some(there)) = (is_carried, there) {
@@ -104,7 +105,7 @@ fn foreign<T>(picture: &Picture, of: impl Fn(&Kv) -> T) -> BTreeMap<Bytes, T> {
 }
 
 /// Roles, and whether a password can let the user in.
-fn users(picture: &Picture, _: &Told) -> BTreeMap<String, (Vec<String>, bool)> {
+fn users(picture: &Picture) -> BTreeMap<String, (Vec<String>, bool)> {
     let users = picture.users.iter().filter(|(name, _)| *name != OURS);
     users
         .map(|(name, user)| (name.clone(), (user.roles.clone(), user.no_password)))

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use etcd_syncer::checkpoint::Checkpoint;
 use etcd_syncer::reserved;
 use fastrand::Rng;
 use serde_json::Value;
 
-use crate::api::{Plan, quiet};
+use crate::api::{Plan, quiet, signed};
 use crate::carried::{self, Told};
 use crate::clients::Shared;
 use crate::generate::PASSWORDS;
-use crate::harness::{Cluster, Syncer, SyncerBuilder, Version, eventually, http_get};
+use crate::harness::{Cluster, Syncer, SyncerBuilder, Version, connect, eventually, http_get};
 use crate::inject::{FLAGS, LEASE_TTL_MIN};
 use crate::judge::{Judge, View};
 use crate::leaks::{self, OUR_WORD, OURS};
@@ -39,6 +39,22 @@ pub(crate) struct Pair {
     standby_kills: usize,
     /// Whether the last thing is to enable auth, so that everybody can log in.
     enables: bool,
+    tokens: Tokens,
+    /// How often the leader of the primary hands over.
+    transfers: usize,
+    /// Whether the primary has a user with the name of ours on the standby.
+    is_taken: bool,
+}
+
+/// What the standby gives to who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tokens {
+    /// Valid as long as they are used.
+    Simple,
+    /// Gone when they were not used for a second.
+    Short,
+    /// Old with each change of users and roles.
+    Signed,
 }
 
 /// When the program comes.
@@ -50,7 +66,8 @@ enum Joins {
 }
 
 const SOON: Duration = Duration::from_secs(30);
-const ARRIVED_WITHIN: Duration = Duration::from_secs(60);
+/// A lease whose revoke had no answer comes again only after two minutes.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(180);
 /// Before its end 3.4 may not write its last batch otherwise.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(250);
 
@@ -80,7 +97,8 @@ impl Pair {
         let mut history = Plan::new(version, seed, requests);
         let mut rng = Rng::with_seed(seed ^ 0x5eed);
         // Members that disagree leave nothing to compare with.
-        history.style.top_ranges &= history.members == 1 || history.style.minor == 7;
+        let agree = history.style.minor == 7 || history.members == 1 && rng.u32(0..3) == 0;
+        history.style.top_ranges &= agree;
         history.is_cut = version != Version::V3_4 && rng.u32(0..3) == 0;
         let near = [
             version,
@@ -100,12 +118,20 @@ impl Pair {
             kills: [0, 0, 1, 1, 2, 4][rng.usize(0..6)],
             standby_kills: [0, 0, 0, 1, 2][rng.usize(0..5)],
             enables: rng.u32(0..4) > 0,
+            tokens: [Tokens::Simple, Tokens::Short, Tokens::Signed][rng.usize(0..3)],
+            transfers: [0, 0, 1, 3][rng.usize(0..4)],
+            is_taken: rng.u32(0..6) == 0,
         }
     }
 
-    async fn start_standby(&self) -> Result<Cluster> {
+    async fn start_standby(&self, folder: &Path) -> Result<Cluster> {
         let builder = Cluster::builder(self.to).members(self.standby_members);
         let builder = builder.no_fsync().log_level("error").extra_args(FLAGS);
+        let builder = match self.tokens {
+            Tokens::Simple => builder,
+            Tokens::Short => builder.extra_args(["--auth-token-ttl=1"]),
+            Tokens::Signed => builder.extra_args([signed(&folder.join("standby-key"))?]),
+        };
         let standby = builder.start().await?;
         // A young cluster has no version for some seconds, and then takes no hashes.
         let wanted = format!("\"etcdcluster\":\"{}.", self.to);
@@ -122,7 +148,7 @@ impl Pair {
     /// Makes the history, and says what is different on the standby when it has arrived.
     pub(crate) async fn run(&self) -> Result<Outcome> {
         let folder = tempfile::tempdir()?;
-        let standby = self.start_standby();
+        let standby = self.start_standby(folder.path());
         let (primary, standby) = tokio::join!(self.history.start(folder.path()), standby);
         let (mut primary, mut standby) = (primary?, standby?);
         let syncer = program(&primary, &standby, folder.path())?;
@@ -138,21 +164,30 @@ impl Pair {
             let answer = shared.send(0, &request, None).await?;
             ensure!(matches!(answer, Answer::Done(_)), "{request:?}: {answer:?}");
         }
+        if self.is_taken {
+            for request in [user_add(OURS, OUR_WORD), give_role(OURS, "r")] {
+                let answer = shared.send(0, &request, None).await?;
+                ensure!(matches!(answer, Answer::Done(_)), "{request:?}: {answer:?}");
+            }
+        }
         shared.send(0, &enable(), None).await?;
         if self.joins == Joins::BehindUsers {
             syncer.respawn()?;
         }
         let release = primary.release(0)?.to_owned();
         let mut restarted = vec![false; self.history.members];
+        let hand_over = self.hand_over(primary.client_endpoints());
         let work = self.history.work(&mut primary, &shared, 0, &mut restarted);
-        let (worked, disturbed) = tokio::join!(work, self.disturb(&mut syncer, &mut standby));
+        let disturb = self.disturb(&mut syncer, &mut standby);
+        let (worked, disturbed, handed) = tokio::join!(work, disturb, hand_over);
         worked?;
         disturbed?;
+        handed?;
         if self.enables {
             enable_again(&shared).await?;
         }
         let seen = self.settle(&primary, &mut standby, &mut syncer).await;
-        let mut seen = seen.with_context(|| tail(&syncer))?;
+        let mut seen = seen.map_err(|error| anyhow!("{error:#}\n{}", tail(&syncer)))?;
         syncer.terminate()?;
         let code = syncer.wait_exit(SOON).await?;
         ensure!(
@@ -197,6 +232,33 @@ impl Pair {
                 standby.kill(member)?;
                 pause(&mut rng, 500).await;
                 standby.spawn(member)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the leader of the primary hand over to another member now and then, if that is allowed.
+    async fn hand_over(&self, endpoints: Vec<String>) -> Result<()> {
+        let mut rng = Rng::with_seed(self.history.seed ^ 0xa5);
+        for _ in 0..self.transfers.min(self.history.members - 1) {
+            pause(&mut rng, 1200).await;
+            let mut ids = Vec::new();
+            let mut clients = Vec::new();
+            for endpoint in &endpoints {
+                let mut client = connect(std::slice::from_ref(endpoint)).await?;
+                let status = tokio::time::timeout(Duration::from_secs(1), client.status()).await;
+                if let Ok(Ok(status)) = status {
+                    ids.extend(status.header().map(|header| header.member_id()));
+                    clients.push(client);
+                }
+            }
+            let Some(to) = ids.get(rng.usize(0..ids.len().max(1))).copied() else {
+                continue;
+            };
+            // Only the leader does, and none that is killed meanwhile.
+            for mut client in clients {
+                let moved = client.move_leader(to);
+                let _refused = tokio::time::timeout(Duration::from_secs(1), moved).await;
             }
         }
         Ok(())
@@ -317,6 +379,9 @@ impl Pair {
                 found.push(format!("user {user} is not carried: {why}"));
             }
         }
+        if told.is_ours_taken != self.is_taken {
+            found.push(format!("our name is taken: {}", told.is_ours_taken));
+        }
         if let Some(why) = &told.pending {
             found.push(format!("auth is not enabled: {why}"));
         }
@@ -376,11 +441,10 @@ async fn enable_again(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// The end of the program's log, without what only a developer of it wants to know.
 fn tail(syncer: &Syncer) -> String {
     let log = syncer.log().unwrap_or_default();
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| !line.contains(" TRACE "))
-        .collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    let is_said = |line: &&str| !line.contains(" TRACE ") && !line.contains(" DEBUG ");
+    let lines: Vec<&str> = log.lines().filter(is_said).collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }

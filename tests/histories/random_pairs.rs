@@ -21,7 +21,10 @@ async fn pairs(version: Version, short: u64) -> Result<()> {
         let length = usize::try_from(setting("OPERATIONS").unwrap_or(REQUESTS))?;
         let pair = Pair::new(version, seed, length);
         println!("{pair:?}");
-        let outcome = match pair.run().await.with_context(|| format!("seed {seed}")) {
+        let outcome = match Box::pin(pair.run())
+            .await
+            .with_context(|| format!("seed {seed}"))
+        {
             Ok(outcome) => outcome,
             Err(error) => {
                 println!("{error:#}");
