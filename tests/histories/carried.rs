@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use etcd_syncer::checkpoint::{Checkpoint, Phase};
+use etcd_syncer::entry::Committed;
 use etcd_syncer::reserved;
 use serde_json::Value;
 
+use crate::judge::Judge;
 use crate::leaks::OURS;
-use crate::picture::{Kv, Permission, Picture, Secret, User};
+use crate::picture::{Permission, Picture, Secret, User};
 
 /// What the program says about users.
 #[derive(Clone, Debug)]
@@ -49,43 +52,39 @@ impl Told {
     }
 }
 
-/// One line for each key, lease, user or role that is not the same.
-pub(crate) fn differences(primary: &Picture, standby: &Picture, told: &Told) -> Vec<String> {
+/// One line for each key, lease, user or role that is not the same. Members up to 3.4 store hashes
+/// of their own.
+pub(crate) fn differences(
+    primary: &Picture,
+    standby: &Picture,
+    told: &Told,
+    own_hashes: bool,
+) -> Vec<String> {
     let mut found = Vec::new();
-    let key = |kv: &Kv| (kv.lease, kv.value.clone());
-    each(
-        &mut found,
-        "key",
-        foreign(primary, key),
-        foreign(standby, key),
-    );
+    keys(&mut found, primary, &content(standby));
     let ids = |picture: &Picture| -> BTreeMap<i64, ()> {
         picture.leases.keys().map(|id| (*id, ())).collect()
     };
-    each(&mut found, "lease", ids(primary), ids(standby));
+    each(&mut found, "lease", &ids(primary), &ids(standby));
     for (id, (ttl, _)) in &standby.leases {
         if *ttl < HOLD_MIN {
             found.push(format!("lease {id} ends after {ttl} s"));
         }
     }
-    each(&mut found, "user", users(primary), users(standby));
+    each(&mut found, "user", &users(primary), &users(standby));
     for (name, user) in primary.users.iter().filter(|(name, _)| *name != OURS) {
         let there = standby.users.get(name);
         let is_carried = !told.not_carried.contains_key(name);
         if let (true, Some(there)) = (is_carried, there) {
-            found.extend(password(name, user, there));
+            found.extend(password(name, user, there, own_hashes));
         }
     }
     let ours = standby.users.get(OURS);
     if ours.is_none_or(|user| !user.roles.iter().any(|role| role == "root")) {
         found.push("our user is not root".to_owned());
     }
-    each(
-        &mut found,
-        "role",
-        roles(primary, Some(told)),
-        roles(standby, None),
-    );
+    let (a, b) = (roles(primary, Some(told)), roles(standby, None));
+    each(&mut found, "role", &a, &b);
     if primary.enabled != standby.enabled {
         found.push(format!(
             "auth: primary {}, standby {}",
@@ -98,10 +97,71 @@ pub(crate) fn differences(primary: &Picture, standby: &Picture, told: &Told) -> 
     found
 }
 
-fn foreign<T>(picture: &Picture, of: impl Fn(&Kv) -> T) -> BTreeMap<Bytes, T> {
-    let keys = picture.keys.iter();
-    let foreign = keys.filter(|(key, _)| !key.starts_with(reserved::PREFIX.as_bytes()));
-    foreign.map(|(key, kv)| (key.clone(), of(kv))).collect()
+/// Lease and value of each key.
+type Content = BTreeMap<Bytes, (i64, Bytes)>;
+
+fn content(picture: &Picture) -> Content {
+    let keys = picture.keys.iter().filter(|(key, _)| is_foreign(key));
+    keys.map(|(key, kv)| (key.clone(), (kv.lease, kv.value.clone())))
+        .collect()
+}
+
+fn is_foreign(key: &Bytes) -> bool {
+    !key.starts_with(reserved::PREFIX.as_bytes())
+}
+
+fn keys(found: &mut Vec<String>, primary: &Picture, standby: &Content) {
+    each(found, "key", &content(primary), standby);
+}
+
+/// Replays the standby's revisions, as far as it still has them: each holds what the primary had
+/// at the entry that the checkpoint of that revision names. Also says how many were compared.
+pub(crate) fn on_the_way(
+    judge: &mut Judge,
+    log: &[Committed],
+    standby: &Picture,
+) -> Result<(usize, Vec<String>)> {
+    let key = reserved::checkpoint_key("test");
+    let (mut there, mut compared) = (Content::new(), 0);
+    for (revision, touched) in &standby.history {
+        for (key, kv) in touched.iter().filter(|(key, _)| is_foreign(key)) {
+            match kv {
+                Some(kv) => there.insert(key.clone(), (kv.lease, kv.value.clone())),
+                None => there.remove(key),
+            };
+        }
+        let Some(Some(record)) = touched.get(&key) else {
+            continue;
+        };
+        let checkpoint = Checkpoint::decode(&record.value)?;
+        let is_whole = checkpoint.phase == Phase::Streaming && checkpoint.ending_lease.0 == 0;
+        if *revision < standby.compact || !is_whole {
+            continue;
+        }
+        let fed = usize::try_from(judge.state().position().index.0)?;
+        let upto = usize::try_from(checkpoint.index.0)?;
+        ensure!(upto <= log.len(), "the checkpoint is ahead of the log");
+        if fed < upto && judge.feed_all(&log[fed..upto])?.is_some() {
+            bail!("it took what is not to be taken: {:?}", judge.tally.halts);
+        }
+        if judge.tally.disagreements.contains_key("FormerRecord") {
+            break;
+        }
+        let ours = judge.picture()?;
+        let mut found = Vec::new();
+        keys(&mut found, &ours, &there);
+        let revisions = (checkpoint.revision.0, checkpoint.compact_revision.0);
+        if revisions != (ours.revision, ours.compact) {
+            found.push(format!("the checkpoint has revisions {revisions:?}"));
+        }
+        if !found.is_empty() {
+            let place = format!("revision {revision}, at entry {upto}");
+            let lines = found.into_iter().map(|line| format!("{place}: {line}"));
+            return Ok((compared, lines.collect()));
+        }
+        compared += 1;
+    }
+    Ok((compared, Vec::new()))
 }
 
 /// Roles, and whether a password can let the user in.
@@ -113,16 +173,15 @@ fn users(picture: &Picture) -> BTreeMap<String, (Vec<String>, bool)> {
 }
 
 /// What is stored is the same, unless each member makes a hash of its own.
-fn password(name: &str, primary: &User, standby: &User) -> Option<String> {
+fn password(name: &str, primary: &User, standby: &User, own_hashes: bool) -> Option<String> {
     let (Secret::Exactly(a), Secret::Exactly(b)) = (&primary.password, &standby.password) else {
         return None;
     };
     let is_hash = |hash: &Bytes| hash.starts_with(b"$2");
-    if a == b || a.is_empty() && (is_hash(b) || primary.no_password) {
-        return None;
-    }
-    // 3.4 hashes on each member.
-    (!is_hash(a) || !is_hash(b)).then(|| format!("user {name}: another password"))
+    // Where nobody can log in, nobody can on the standby with what is stored there.
+    let is_nobodys = a.is_empty() && (is_hash(b) || primary.no_password);
+    let is_another = own_hashes && is_hash(a) && is_hash(b);
+    (a != b && !is_nobodys && !is_another).then(|| format!("user {name}: another password"))
 }
 
 /// What the roles allow, without those of root, which may do everything anyway.
@@ -157,8 +216,8 @@ fn roles(
 fn each<K: Ord + Debug, V: Debug + PartialEq>(
     found: &mut Vec<String>,
     what: &str,
-    primary: BTreeMap<K, V>,
-    standby: BTreeMap<K, V>,
+    primary: &BTreeMap<K, V>,
+    standby: &BTreeMap<K, V>,
 ) {
     let all: BTreeSet<&K> = primary.keys().chain(standby.keys()).collect();
     for key in all {

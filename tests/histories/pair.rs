@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use etcd_syncer::checkpoint::Checkpoint;
 use etcd_syncer::reserved;
 use fastrand::Rng;
@@ -36,7 +36,7 @@ pub(crate) struct Pair {
     /// How often the program is killed and started again.
     kills: usize,
     /// How often a member of the standby is.
-    standby_kills: usize,
+    pub(crate) standby_kills: usize,
     /// Whether the last thing is to enable auth, so that everybody can log in.
     enables: bool,
     tokens: Tokens,
@@ -81,6 +81,10 @@ pub(crate) struct Outcome {
     /// Logins that were tried on both sides.
     pub(crate) logins: usize,
     pub(crate) not_carried: usize,
+    /// Revisions of the standby that were held against what the primary had then.
+    pub(crate) compared: usize,
+    pub(crate) keys: usize,
+    pub(crate) snapshots: usize,
     pub(crate) notes: Vec<&'static str>,
 }
 
@@ -116,7 +120,7 @@ impl Pair {
                 _ => Joins::Midway,
             },
             kills: [0, 0, 1, 1, 2, 4][rng.usize(0..6)],
-            standby_kills: [0, 0, 0, 1, 2][rng.usize(0..5)],
+            standby_kills: [0, 0, 0, 0, 0, 0, 1, 2][rng.usize(0..8)],
             enables: rng.u32(0..4) > 0,
             tokens: [Tokens::Simple, Tokens::Short, Tokens::Signed][rng.usize(0..3)],
             transfers: [0, 0, 1, 3][rng.usize(0..4)],
@@ -324,30 +328,18 @@ impl Pair {
         let checkpoint = Checkpoint::decode(&record.value)?;
         let index = checkpoint.index.0;
         let mut notes = Vec::new();
-        let mut judge = Judge::new(
-            &report.release,
-            View::Voters(self.history.members),
-            LEASE_TTL_MIN,
-        )?;
+        let members = View::Voters(self.history.members);
+        let mut judge = Judge::new(&report.release, members, LEASE_TTL_MIN)?;
         let upto = usize::try_from(index)?;
-        ensure!(report.log.len() >= upto, "the checkpoint is ahead");
-        if judge.feed_all(&report.log[..upto])?.is_some() {
-            bail!(
-                "the program took what is not to be taken: {:?}",
-                judge.tally.halts
-            );
-        }
-        let by_the_clock = judge.tally.disagreements.contains_key("FormerRecord");
-        let ours = judge.picture()?;
-        if by_the_clock {
+        let (compared, lines) = carried::on_the_way(&mut judge, &report.log, &theirs)?;
+        found.extend(lines);
+        let own_hashes = self.history.version == Version::V3_4;
+        if judge.tally.disagreements.contains_key("FormerRecord") {
             notes.push("by the clock");
         } else {
-            let lines = carried::differences(&ours, &theirs, &told);
+            let ours = judge.picture()?;
+            let lines = carried::differences(&ours, &theirs, &told, own_hashes);
             found.extend(lines.into_iter().map(|line| format!("resolved: {line}")));
-            let of_checkpoint = (checkpoint.revision.0, checkpoint.compact_revision.0);
-            if of_checkpoint != (ours.revision, ours.compact) {
-                found.push(format!("the checkpoint has revisions {of_checkpoint:?}"));
-            }
         }
         if upto < report.log.len() {
             notes.push("entries came behind it");
@@ -356,7 +348,7 @@ impl Pair {
         } else {
             notes.push("beside the primary's database");
             for picture in &report.pictures {
-                found.extend(carried::differences(picture, &theirs, &told));
+                found.extend(carried::differences(picture, &theirs, &told, own_hashes));
             }
         }
         Ok(Outcome {
@@ -365,6 +357,9 @@ impl Pair {
             index,
             logins: seen.logins,
             not_carried: told.not_carried.len(),
+            compared,
+            keys: theirs.keys.len(),
+            snapshots: usize::from(!seen.status["snapshot"].is_null()),
             notes,
         })
     }
