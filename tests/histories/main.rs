@@ -10,6 +10,7 @@
 //! | [`judge`], [`compare`] | resolves the log, and compares |
 //! | [`pair`] | has the program carry a history to a standby |
 //! | [`carried`], [`logins`], [`leaks`] | looks at the standby, and at what was shown |
+//! | [`rerun`] | does that with a log, the same each time |
 //! | [`shrink`], [`fixture`] | cuts a log that shows a fault, and keeps it |
 //!
 //! `ETCD_SYNCER_TEST_SEED=7` repeats one history, `ETCD_SYNCER_TEST_MINUTES=10` is a long run.
@@ -47,6 +48,7 @@ mod random_pairs;
 mod raw;
 mod replay;
 mod requests;
+mod rerun;
 mod rows;
 mod rpc;
 mod shrink;

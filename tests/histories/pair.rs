@@ -1,7 +1,6 @@
 //! A random history on a real primary, and the real program that carries it to a real standby,
 //! while the program and the standby are killed now and then.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,7 +92,7 @@ struct Seen {
     status: Value,
     found: Vec<String>,
     logins: usize,
-    shown: BTreeMap<String, Vec<u8>>,
+    shown: leaks::Shown,
 }
 
 impl Pair {
@@ -137,15 +136,7 @@ impl Pair {
             Tokens::Signed => builder.extra_args([signed(&folder.join("standby-key"))?]),
         };
         let standby = builder.start().await?;
-        // A young cluster has no version for some seconds, and then takes no hashes.
-        let wanted = format!("\"etcdcluster\":\"{}.", self.to);
-        let address = standby.client_address(0)?;
-        eventually("the standby has a version", SOON, async || {
-            let answer = http_get(&address, "/version").await?;
-            ensure!(answer.body.contains(&wanted), "{}", answer.body);
-            Ok(())
-        })
-        .await?;
+        versioned(&standby, self.to).await?;
         Ok(standby)
     }
 
@@ -160,7 +151,7 @@ impl Pair {
         let shared = Shared::new(primary.client_endpoints())?;
         let mut syncer = syncer.spawn()?;
         if self.joins == Joins::First {
-            arrive(&mut syncer, 1).await?;
+            arrive(&mut syncer, 1, false).await?;
         } else {
             syncer.kill()?;
         }
@@ -190,12 +181,13 @@ impl Pair {
         if self.enables {
             enable_again(&shared).await?;
         }
-        let seen = self.settle(&primary, &mut standby, &mut syncer).await;
+        let seen = self.settle(&primary, &standby, &mut syncer).await;
         let mut seen = seen.map_err(|error| anyhow!("{error:#}\n{}", tail(&syncer)))?;
         syncer.terminate()?;
         let code = syncer.wait_exit(SOON).await?;
+        let halted = seen.status["halted"]["exit_code"].as_i64();
         ensure!(
-            code == Some(0),
+            code.map(i64::from) == Some(halted.unwrap_or(0)),
             "it ended with {code:?}:\n{}",
             tail(&syncer)
         );
@@ -272,16 +264,24 @@ impl Pair {
     async fn settle(
         &self,
         primary: &Cluster,
-        standby: &mut Cluster,
+        standby: &Cluster,
         syncer: &mut Syncer,
     ) -> Result<Seen> {
         let applied = quiet(primary, self.history.members).await?;
-        arrive(syncer, applied).await?;
+        let status = arrive(syncer, applied, true).await?;
+        if status["phase"] == "halted" {
+            return Ok(Seen {
+                shown: shown(syncer).await?,
+                status,
+                found: Vec::new(),
+                logins: 0,
+            });
+        }
         let mut found = Vec::new();
         let theirs = logins::of(&primary.client_endpoints()).await?;
         let ours = logins::of(&standby.client_endpoints()).await?;
         let applied = quiet(primary, self.history.members).await?;
-        let status = arrive(syncer, applied).await?;
+        let status = arrive(syncer, applied, true).await?;
         let told = Told::of(&status)?;
         let logins = match (&theirs, &ours) {
             (Some(theirs), Some(ours)) => {
@@ -296,16 +296,11 @@ impl Pair {
                 0
             }
         };
-        let mut shown = BTreeMap::new();
-        for path in ["/status", "/metrics", "/readyz"] {
-            let answer = syncer.get(path).await?;
-            shown.insert(path.to_owned(), answer.body.into());
-        }
         Ok(Seen {
+            shown: shown(syncer).await?,
             status,
             found,
             logins,
-            shown,
         })
     }
 
@@ -321,34 +316,50 @@ impl Pair {
         leaks::of_standby(dir, &mut seen.shown)?;
         let mut found = seen.found;
         found.extend(leaks::find(&seen.shown, tokens));
-        let told = Told::of(&seen.status)?;
-        found.extend(self.unfounded(&told));
         let key = reserved::checkpoint_key("test");
         let record = theirs.keys.get(&key).context("no checkpoint")?;
-        let checkpoint = Checkpoint::decode(&record.value)?;
-        let index = checkpoint.index.0;
-        let mut notes = Vec::new();
+        let index = Checkpoint::decode(&record.value)?.index.0;
         let members = View::Voters(self.history.members);
         let mut judge = Judge::new(&report.release, members, LEASE_TTL_MIN)?;
-        let upto = usize::try_from(index)?;
         let (compared, lines) = carried::on_the_way(&mut judge, &report.log, &theirs)?;
         found.extend(lines);
-        let own_hashes = self.history.version == Version::V3_4;
-        if judge.tally.disagreements.contains_key("FormerRecord") {
-            notes.push("by the clock");
+        let by_the_clock = judge.tally.disagreements.contains_key("FormerRecord");
+        let snapshots = usize::from(!seen.status["snapshot"].is_null());
+        let mut notes = Vec::new();
+        let mut not_carried = 0;
+        if let Some(why) = seen.status["halted"]["reason"].as_str() {
+            notes.push("halted");
+            let fed = usize::try_from(judge.state().position().index.0)?;
+            let at = judge.feed_all(&report.log[fed..])?.unwrap_or(0);
+            let is_expected = by_the_clock || why.contains(&format!("resolve entry {at} ("));
+            if !is_expected && snapshots == 0 {
+                found.push(format!("halted, and not at entry {at}: {why}"));
+            }
         } else {
-            let ours = judge.picture()?;
-            let lines = carried::differences(&ours, &theirs, &told, own_hashes);
-            found.extend(lines.into_iter().map(|line| format!("resolved: {line}")));
-        }
-        if upto < report.log.len() {
-            notes.push("entries came behind it");
-        } else if !judge.tally.disagreements.is_empty() {
-            notes.push("members may differ");
-        } else {
-            notes.push("beside the primary's database");
-            for picture in &report.pictures {
-                found.extend(carried::differences(picture, &theirs, &told, own_hashes));
+            let told = Told::of(&seen.status)?;
+            not_carried = told.not_carried.len();
+            found.extend(self.unfounded(&told));
+            let own_hashes = self.history.version == Version::V3_4;
+            if by_the_clock {
+                notes.push("by the clock");
+            } else if !judge.tally.halts.is_empty() {
+                notes.push("a snapshot went over what cannot be told");
+                if snapshots == 0 {
+                    found.push(format!("no halt: {:?}", judge.tally.halts));
+                }
+            } else {
+                let lines = carried::differences(&judge.picture()?, &theirs, &told, own_hashes);
+                found.extend(lines.into_iter().map(|line| format!("resolved: {line}")));
+            }
+            if usize::try_from(index)? < report.log.len() {
+                notes.push("entries came behind it");
+            } else if by_the_clock || !judge.tally.disagreements.is_empty() {
+                notes.push("members may differ");
+            } else {
+                notes.push("beside the primary's database");
+                for picture in &report.pictures {
+                    found.extend(carried::differences(picture, &theirs, &told, own_hashes));
+                }
             }
         }
         Ok(Outcome {
@@ -356,10 +367,10 @@ impl Pair {
             found,
             index,
             logins: seen.logins,
-            not_carried: told.not_carried.len(),
+            not_carried,
             compared,
             keys: theirs.keys.len(),
-            snapshots: usize::from(!seen.status["snapshot"].is_null()),
+            snapshots,
             notes,
         })
     }
@@ -397,27 +408,43 @@ fn program(primary: &Cluster, standby: &Cluster, folder: &Path) -> Result<Syncer
         .data_dir(&folder.join("data")))
 }
 
+/// Waits until a cluster knows its version: before it takes no hashes.
+pub(crate) async fn versioned(cluster: &Cluster, version: Version) -> Result<()> {
+    let wanted = format!("\"etcdcluster\":\"{version}.");
+    let address = cluster.client_address(0)?;
+    eventually("the cluster has a version", SOON, async || {
+        let answer = http_get(&address, "/version").await?;
+        ensure!(answer.body.contains(&wanted), "{}", answer.body);
+        Ok(())
+    })
+    .await
+}
+
 async fn pause(rng: &mut Rng, millis_max: u64) {
     tokio::time::sleep(Duration::from_millis(rng.u64(0..millis_max))).await;
 }
 
-/// Waits until the standby has what this entry did.
-async fn arrive(syncer: &mut Syncer, index: u64) -> Result<Value> {
+/// Waits until the standby has what this entry did, or the stream halts before.
+pub(crate) async fn arrive(syncer: &mut Syncer, index: u64, has_users: bool) -> Result<Value> {
     let what = format!("entry {index} is on the standby");
     let status = syncer.wait_status(&what, ARRIVED_WITHIN, |status| {
         let is_there = status["phase"] == "streaming"
             && status["raft"]["durable"].as_u64() >= Some(index)
             && status["leases"]["ending"] == 0
-            && (index < 20 || status["standby_users"].is_object());
+            && (!has_users || status["standby_users"].is_object());
         is_there || status["phase"] == "halted"
     });
     let status = status.await?;
-    ensure!(
-        status["phase"] == "streaming",
-        "it halted: {}",
-        status["halted"]
-    );
     Ok(status)
+}
+
+async fn shown(syncer: &Syncer) -> Result<leaks::Shown> {
+    let mut shown = leaks::Shown::new();
+    for path in ["/status", "/metrics", "/readyz"] {
+        let answer = syncer.get(path).await?;
+        shown.insert(path.to_owned(), answer.body.into());
+    }
+    Ok(shown)
 }
 
 /// Gives root what auth needs, as far as anybody still may.

@@ -1,8 +1,9 @@
 //! Random histories on a primary, and what the program makes of them on a standby.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::budget::{Budget, setting};
 use crate::fixture::Fixture;
@@ -10,6 +11,7 @@ use crate::harness::Version;
 use crate::inject::LEASE_TTL_MIN;
 use crate::pair::Pair;
 use crate::random::found_at;
+use crate::rerun;
 
 const REQUESTS: u64 = 300;
 
@@ -58,6 +60,8 @@ async fn pairs(version: Version, short: u64) -> Result<()> {
             let mut lines = vec![format!("seed {seed}, kept in {}:", path.display())];
             lines.extend(found.into_iter().cloned());
             println!("{}", lines.join("\n"));
+            let cut = rerun::cut(version, pair.to, seed, &report.log).await;
+            lines.extend(cut.unwrap_or_else(|error| vec![format!("not cut down: {error:#}")]));
             wrong.extend(lines);
         }
     }
@@ -81,3 +85,30 @@ pairs!(pairs_from_3_4, V3_4);
 pairs!(pairs_from_3_5, V3_5);
 pairs!(pairs_from_3_6, V3_6);
 pairs!(pairs_from_3_7, V3_7);
+
+/// Every log in `fixtures/pairs`; the name of a file begins with the releases, as in `3.4-to-3.7-`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kept_log_is_carried() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pairs");
+    let (mut count, mut wrong) = (0, Vec::new());
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let name = name.context("a name")?;
+        let mut words = name.split('-');
+        let mut release = || {
+            let minor = words.find(|word| *word != "to");
+            let mut all = Version::ALL.into_iter();
+            all.find(|version| minor == Some(version.minor()))
+        };
+        let (from, to) = (release().context("a release")?, release().context("two")?);
+        let requests = rerun::requests(&Fixture::read(&path)?.log);
+        ensure!(!requests.is_empty(), "{name} has no entries");
+        let (found, _, _) = Box::pin(rerun::differences(from, to, &requests)).await?;
+        wrong.extend(found.into_iter().map(|line| format!("{name}: {line}")));
+        count += 1;
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(count > 0, "there is no log");
+    Ok(())
+}
