@@ -286,7 +286,7 @@ fn length(at: ValueAt) -> usize {
 fn rest(before: &PrimaryState, after: &PrimaryState) -> Delta {
     let ended = before.leases().map(|(id, _)| id);
     let ended: Vec<LeaseId> = ended.filter(|id| after.lease(*id).is_none()).collect();
-    let mut auth = AuthDelta::all(after.auth());
+    let mut auth = AuthDelta::all(after);
     for name in before.auth().users().keys() {
         auth.users.entry(name.clone()).or_default();
     }

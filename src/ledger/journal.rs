@@ -71,6 +71,7 @@ impl Journal {
                     before.revision = auth.revision;
                     before.users.extend(auth.users.clone());
                     before.roles.extend(auth.roles.clone());
+                    before.former.clone_from(&auth.former);
                 }
                 slot @ None => *slot = Some(auth.clone()),
             }

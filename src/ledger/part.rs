@@ -13,7 +13,8 @@ use crate::ids::{LeaseId, MemberId, Revision};
 use crate::pb::ledgerpb;
 use crate::range::KeyRange;
 use crate::resolve::{
-    AlarmParts, Alarms, AuthDelta, Delta, DigestKey, Login, Password, Permission, Role, User,
+    AlarmParts, Alarms, AuthDelta, Delta, DigestKey, FormerParts, Login, Password, Permission,
+    Role, User,
 };
 
 /// The body of a record; the puts are ascending.
@@ -96,6 +97,30 @@ fn auth_out(auth: &AuthDelta, digest_key: &DigestKey) -> ledgerpb::Auth {
         roles: roles
             .map(|(name, role)| role_out(name, role.as_ref()))
             .collect(),
+        former: former_out(&auth.former),
+        first_written: auth.former.first.clone().unwrap_or_default(),
+    }
+}
+
+fn former_out(former: &FormerParts) -> Vec<ledgerpb::Former> {
+    let users = former.users.iter();
+    users
+        .map(|(name, (is_behind, is_visible))| ledgerpb::Former {
+            name: name.clone(),
+            is_behind: *is_behind,
+            is_visible: *is_visible,
+        })
+        .collect()
+}
+
+fn former_in(former: Vec<ledgerpb::Former>, first: String) -> FormerParts {
+    let users = former.into_iter();
+    FormerParts {
+        users: users
+            .map(|one| (one.name, (one.is_behind, one.is_visible)))
+            .collect(),
+        // No user has an empty name.
+        first: Some(first).filter(|first| !first.is_empty()),
     }
 }
 
@@ -169,6 +194,7 @@ fn auth_in(auth: ledgerpb::Auth) -> Result<AuthDelta, Error> {
                 (role.name, known)
             })
             .collect(),
+        former: former_in(auth.former, auth.first_written),
     })
 }
 

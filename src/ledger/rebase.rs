@@ -64,7 +64,7 @@ impl Rebase {
         let first_key = || Cursor::Keys(Bytes::new());
         match &self.cursor {
             Cursor::Beginning => {
-                delta.auth = Some(AuthDelta::all(state.auth()));
+                delta.auth = Some(AuthDelta::all(state));
                 delta.alarms = Some(state.alarms().clone());
                 for (revision, keys) in state.reputs() {
                     let keys = keys.map(Bytes::copy_from_slice);

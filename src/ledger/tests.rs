@@ -11,8 +11,8 @@ use crate::ids::{LeaseId, MemberId, RaftIndex, Revision};
 use crate::range::KeyRange;
 use crate::reserved;
 use crate::resolve::{
-    AlarmParts, Alarms, AuthDelta, Delta, DigestKey, KeyMeta, Login, Password, Permission,
-    Position, PrimaryState, Role, Rules, Settings, User, Version,
+    AlarmParts, Alarms, AuthDelta, Delta, DigestKey, FormerParts, KeyMeta, Login, Password,
+    Permission, Position, PrimaryState, Role, Rules, Settings, User, Version,
 };
 use bytes::Bytes;
 
@@ -123,6 +123,10 @@ impl World {
                     revision: self.state.auth().revision() + 1,
                     users: BTreeMap::from([(format!("u{user}"), user_now)]),
                     roles: BTreeMap::from([(format!("r{user}"), password.map(|_| role))]),
+                    former: FormerParts {
+                        users: BTreeMap::from([(format!("f{user}"), (true, user % 2 == 0))]),
+                        first: (user % 3 > 0).then(|| format!("f{user}")),
+                    },
                 });
             }
             Change::Alarm(raised) => {
@@ -377,6 +381,7 @@ fn a_hash_or_password_is_not_in_the_ledger() {
             ),
         ]),
         roles: BTreeMap::new(),
+        former: FormerParts::default(),
     };
     let delta = Delta {
         auth: Some(auth),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::alarm::Alarms;
-use super::auth::{AuthChange, AuthState, Role, User};
+use super::auth::{AuthChange, FormerParts, Role, User};
 use super::changes::{LeaseChange, Resolved};
 use super::state::{KeyMeta, PrimaryState};
 use crate::ids::{LeaseId, Revision};
@@ -45,6 +45,8 @@ pub struct AuthDelta {
     pub users: BTreeMap<String, Option<User>>,
     /// Roles that changed; None for one that is gone.
     pub roles: BTreeMap<String, Option<Role>>,
+    /// Older records of users that members may still see.
+    pub former: FormerParts,
 }
 
 impl Delta {
@@ -73,7 +75,8 @@ impl Delta {
 impl AuthDelta {
     /// Everything about users and roles.
     #[must_use]
-    pub fn all(auth: &AuthState) -> Self {
+    pub fn all(state: &PrimaryState) -> Self {
+        let auth = state.auth();
         let users = auth.users().iter();
         let roles = auth.roles().iter();
         Self {
@@ -85,6 +88,7 @@ impl AuthDelta {
             roles: roles
                 .map(|(name, role)| (name.clone(), Some(role.clone())))
                 .collect(),
+            former: state.former_parts(),
         }
     }
 }
@@ -113,7 +117,8 @@ impl PrimaryState {
             delta.reputs = keys.map(|key| (resolved.revision, key)).collect();
         }
         let now = self.small();
-        if !resolved.auth.is_empty() || now.auth != before.auth {
+        let is_auth_new = (now.auth, now.former) != (before.auth, before.former);
+        if !resolved.auth.is_empty() || is_auth_new {
             delta.auth = Some(self.auth_delta(&resolved.auth));
         }
         if now.alarms != before.alarms {
@@ -127,7 +132,17 @@ impl PrimaryState {
     pub fn small(&self) -> Small {
         Small {
             auth: (self.auth.is_enabled(), self.auth.revision()),
+            former: self.former.changes(),
             alarms: self.alarms.clone(),
+        }
+    }
+
+    /// Only with releases that look at them.
+    fn former_parts(&self) -> FormerParts {
+        if self.settings.rules.former_records_seen {
+            self.former.parts()
+        } else {
+            FormerParts::default()
         }
     }
 
@@ -135,6 +150,7 @@ impl PrimaryState {
         let mut delta = AuthDelta {
             enabled: self.auth.is_enabled(),
             revision: self.auth.revision(),
+            former: self.former_parts(),
             ..AuthDelta::default()
         };
         for change in changes {
@@ -175,7 +191,8 @@ impl PrimaryState {
         for (revision, key) in delta.reputs {
             self.restore_reput(revision, &key);
         }
-        if let Some(auth) = delta.auth {
+        if let Some(mut auth) = delta.auth {
+            self.former.take_in(std::mem::take(&mut auth.former));
             self.auth.take_in(auth);
         }
         if let Some(alarms) = delta.alarms {
@@ -194,5 +211,6 @@ impl PrimaryState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Small {
     auth: (bool, u64),
+    former: u64,
     alarms: Alarms,
 }

@@ -44,7 +44,7 @@ mod tests;
 
 pub use crate::version::Version;
 pub use alarm::{AlarmParts, Alarms};
-pub use auth::{AuthChange, AuthState, Login, Password, Permission, Role, User};
+pub use auth::{AuthChange, AuthState, FormerParts, Login, Password, Permission, Role, User};
 pub use changes::{
     AlarmChange, Cause, Changes, Disagreement, LeaseChange, Outcome, Put, Resolved, Value,
 };

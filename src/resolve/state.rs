@@ -168,7 +168,7 @@ impl PrimaryState {
     pub fn set_rules(&mut self, rules: Rules) {
         if self.settings.rules != rules {
             self.settings.rules = rules;
-            self.former = FormerRecords::default();
+            self.former.forget();
             self.alarms.release_changed();
         }
     }

@@ -117,6 +117,10 @@ const CENSUS_PER_LEASE: Duration = Duration::from_millis(1);
 /// A lease that one answer called gone and another did not is asked about again so soon.
 const DOUBT: Duration = Duration::from_secs(2);
 
+/// Why the stream waits for a lease though the standby answers.
+const RESTING: &str = "a lease comes again whose revoke had no answer: for up to two minutes a copy \
+                       of that revoke may still arrive, and would delete the keys of the new lease";
+
 /// The task.
 pub struct Keeper<S> {
     started: Instant,
@@ -254,6 +258,9 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
                 self.book.hold(ids, now);
                 self.holding = Some(answer);
                 self.answer_hold();
+                if self.book.rested_at().is_some() {
+                    tracing::warn!("{RESTING}");
+                }
             }
             Command::Release(ids) => self.book.release(ids),
             Command::Pass(ids) => self.pass(&ids),
@@ -394,6 +401,8 @@ impl<S: Standby + Leases + Compaction + 'static> Keeper<S> {
         let is_done = self.is_left() && ending == 0 && self.compact_to.is_none();
         let trouble = self.lanes.iter().find_map(Lane::trouble);
         let trouble = trouble.map(ToString::to_string);
+        let resting = self.book.rested_at().map(|_| RESTING.to_owned());
+        let trouble = trouble.or(resting);
         self.view.send_if_modified(|view| {
             let is_new = view.held != held
                 || view.ending != ending

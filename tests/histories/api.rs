@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) jwt: bool,
     /// So little space that it runs out.
     pub(crate) is_small: bool,
+    /// Members keep so few entries that who falls behind needs a snapshot.
+    pub(crate) is_cut: bool,
     pub(crate) style: Style,
 }
 
@@ -61,6 +63,7 @@ impl Plan {
             kills,
             jwt: rng.u32(0..3) > 0,
             is_small,
+            is_cut: false,
             style: Style {
                 minor,
                 is_raw: false,
@@ -70,6 +73,7 @@ impl Plan {
                 alarms: rng.u32(0..3) == 0,
                 large_values: is_small,
                 odd_permissions: rng.u32(0..3) == 0,
+                odd_passwords: rng.u32(0..4) == 0,
             },
         }
     }
@@ -87,30 +91,29 @@ impl Plan {
 
     /// 3.6 cannot start with what 3.4 logs for a health check, so when members are upgraded that
     /// must lie behind a snapshot; the files of the log stay.
-    async fn start(&self, folder: &Path) -> Result<Cluster> {
+    pub(crate) async fn start(&self, folder: &Path) -> Result<Cluster> {
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         if self.jwt {
-            let key = folder.join("key");
-            std::fs::write(
-                &key,
-                b"not much of a secret, and long enough for a signature",
-            )?;
-            let key = key.display();
-            args.push(format!(
-                "--auth-token=jwt,priv-key={key},sign-method=HS256,ttl=10m"
-            ));
+            args.push(signed(&folder.join("key"))?);
         }
         if self.is_small {
             args.push("--quota-backend-bytes=150000".to_owned());
         }
-        Cluster::builder(self.version)
+        // A learner may be added at once.
+        args.push("--strict-reconfig-check=false".to_owned());
+        let entries = match (self.is_cut, self.upgrades.is_empty()) {
+            (true, _) => 50,
+            (false, true) => 1_000_000,
+            (false, false) => 25,
+        };
+        let mut builder = Cluster::builder(self.version);
+        if self.is_cut {
+            builder = builder.catch_up_entries(10);
+        }
+        builder
             .members(self.members)
             .no_fsync()
-            .snapshot_count(if self.upgrades.is_empty() {
-                1_000_000
-            } else {
-                25
-            })
+            .snapshot_count(entries)
             .log_level("error")
             .extra_args(args)
             .start()
@@ -154,7 +157,7 @@ impl Plan {
     }
 
     /// Has all clients do their part of the requests.
-    async fn work(
+    pub(crate) async fn work(
         &self,
         cluster: &mut Cluster,
         shared: &Arc<Shared>,
@@ -232,8 +235,19 @@ impl Plan {
     }
 }
 
+/// Has members sign their tokens with the key that is put into this file.
+pub(crate) fn signed(key: &Path) -> Result<String> {
+    std::fs::write(
+        key,
+        b"not much of a secret, and long enough for a signature",
+    )?;
+    let key = key.display();
+    let how = format!("jwt,priv-key={key},sign-method=HS256,ttl=10m");
+    Ok(format!("--auth-token={how}"))
+}
+
 /// Waits until nothing is under way, and says how far all members got.
-async fn quiet(cluster: &Cluster, members: usize) -> Result<u64> {
+pub(crate) async fn quiet(cluster: &Cluster, members: usize) -> Result<u64> {
     let started = Instant::now();
     let mut last = (0, Instant::now());
     while started.elapsed() < QUIET_WITHIN {

@@ -9,8 +9,8 @@ pub(crate) struct Budget {
     until: Option<Instant>,
 }
 
-/// Random runs that share the minutes: two kinds for each of four releases, and upgrades.
-const SHARES: u32 = 9;
+/// Random runs that share the minutes: three kinds for each of four releases, and upgrades.
+const SHARES: u32 = 13;
 
 impl Budget {
     /// `short` seeds from 1 on, unless the environment says otherwise: `ETCD_SYNCER_TEST_SEED` is

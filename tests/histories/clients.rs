@@ -143,6 +143,13 @@ impl Shared {
         tokens.get(at).map(|(token, _)| token.clone())
     }
 
+    /// Every token that anybody got.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let tokens = lock(&self.tokens);
+        let all = tokens.values().flatten();
+        all.map(|(token, _)| token.clone()).collect()
+    }
+
     /// Whether users or roles were changed since the user got a token.
     fn is_outdated(&self, user: &str) -> bool {
         let tokens = lock(&self.tokens);

@@ -21,6 +21,8 @@ pub(crate) struct Style {
     pub(crate) large_values: bool,
     /// Permissions for inverted ranges and for ranges of one begin.
     pub(crate) odd_permissions: bool,
+    /// Empty passwords, and hashes that clients send.
+    pub(crate) odd_passwords: bool,
 }
 
 /// What a request can refer to.
@@ -42,7 +44,9 @@ pub(crate) const KEYS: [&[u8]; 9] = [
 ];
 pub(crate) const USERS: [&str; 4] = ["root", "u", "v", "w"];
 const ROLES: [&str; 4] = ["root", "r", "s", "t"];
-pub(crate) const PASSWORDS: [&str; 3] = ["p0", "p1", "p2"];
+/// They begin like nothing else, and so does most of [`VALUES`]: where one is shown it is found.
+pub(crate) const PASSWORDS: [&str; 3] = ["Zx9-p0", "Zx9-p1", "Zx9-p2"];
+const VALUES: [&[u8]; 5] = [b"Kq7-1", b"Kq7-2", b"Kq7-3", b"Kq7-30", b"\xff"];
 /// bcrypt hashes of nothing in particular, in base64.
 const HASHES: [&str; 3] = ["JDJhJDA0JGFiYw==", "JDJiJDA0JGRlZmc=", ""];
 /// A range end that is no end.
@@ -100,8 +104,8 @@ impl Generator {
         match self.rng.u32(0..10) {
             0 => Bytes::new(),
             1 if self.style.large_values => vec![b'v'; self.rng.usize(1000..6000)].into(),
-            1..7 => Bytes::from_static(self.pick::<&[u8]>(&[b"1", b"2", b"3", b"30", b"\xff"])),
-            _ => format!("value {}", self.count).into(),
+            1..7 => Bytes::from_static(self.pick(&VALUES)),
+            _ => format!("Kq7-value {}", self.count).into(),
         }
     }
 
@@ -321,6 +325,8 @@ impl Generator {
         }
         if self.style.is_raw && self.style.minor > 4 {
             (add.password, add.hashed_password) = self.hashed();
+        } else if self.is_odd(&add.name) {
+            add.password.clear();
         }
         add
     }
@@ -333,8 +339,16 @@ impl Generator {
         };
         if self.style.is_raw && self.style.minor > 4 {
             (change.password, change.hashed_password) = self.hashed();
+        } else if self.is_odd(&change.name) {
+            change.password.clear();
+            change.hashed_password = self.pick(&HASHES).to_owned();
         }
         change
+    }
+
+    /// Whether to leave a user's password out; rarely root's, without whom little is left to see.
+    fn is_odd(&mut self, name: &str) -> bool {
+        self.style.odd_passwords && self.chance(if name == "root" { 3 } else { 25 })
     }
 
     /// As a member proposes it, and rarely as an older one does, or nobody.

@@ -50,6 +50,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(version: Version) -> Result<Self> {
+        Self::start_with(version, None).await
+    }
+
+    /// The same, whose logs begin with the addition of a learner at this URL.
+    pub(crate) async fn start_with(version: Version, learner: Option<&str>) -> Result<Self> {
         let mut cluster = Cluster::builder(version)
             .no_fsync()
             .snapshot_count(1_000_000)
@@ -57,6 +62,9 @@ impl Bench {
             .extra_args(FLAGS)
             .start()
             .await?;
+        if let Some(url) = learner {
+            cluster.add_learner(url).await?;
+        }
         cluster.stop(0).await?;
         let dir = cluster.data_dir(0)?.to_owned();
         let log = Log::read(&dir)?;
@@ -71,6 +79,10 @@ impl Bench {
             template,
             log,
         })
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     pub(crate) fn release(&self) -> Result<&str> {
@@ -93,6 +105,19 @@ impl Bench {
         requests: &[Request],
         rest: Duration,
     ) -> Result<Outcome> {
+        if let Err(crash) = self.serve(requests).await? {
+            return Ok(Outcome::Crashed(crash));
+        }
+        tokio::time::sleep(rest).await;
+        let dir = self.stop().await?;
+        let log = Log::read(&dir)?.entries;
+        let picture = Box::new(Picture::of_database(&dir)?);
+        Ok(Outcome::Applied { log, picture })
+    }
+
+    /// Gives the entries to a fresh member, which goes on; the last entry that it applied, or how it
+    /// crashed.
+    pub(crate) async fn serve(&mut self, requests: &[Request]) -> Result<Result<u64, String>> {
         let dir = self.cluster.data_dir(0)?.to_owned();
         std::fs::remove_dir_all(&dir)?;
         for (path, bytes) in &self.template {
@@ -107,18 +132,18 @@ impl Bench {
         )?;
         self.cluster.spawn(0)?;
         let last = log.last() + OF_START;
-        if let Some(crash) = self.wait_applied(last).await? {
-            return Ok(Outcome::Crashed(crash));
-        }
-        tokio::time::sleep(rest).await;
+        let crash = self.wait_applied(last).await?;
+        Ok(crash.map_or(Ok(last), Err))
+    }
+
+    /// Stops the member, and says where its data is.
+    pub(crate) async fn stop(&mut self) -> Result<PathBuf> {
         if self.release()?.starts_with("3.4.") {
             // It may end before it has written its last batch.
             tokio::time::sleep(BATCH_INTERVAL).await;
         }
         self.cluster.stop(0).await?;
-        let log = Log::read(&dir)?.entries;
-        let picture = Box::new(Picture::of_database(&dir)?);
-        Ok(Outcome::Applied { log, picture })
+        Ok(self.cluster.data_dir(0)?.to_owned())
     }
 
     async fn wait_applied(&mut self, index: u64) -> Result<Option<String>> {

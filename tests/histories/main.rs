@@ -8,6 +8,9 @@
 //! | [`rpc`], [`clients`], [`api`] | has clients make a history, while leaders are killed |
 //! | [`wal`], [`disk`], [`picture`] | reads what a stopped member has: its log, its database |
 //! | [`judge`], [`compare`] | resolves the log, and compares |
+//! | [`pair`] | has the program carry a history to a standby |
+//! | [`carried`], [`logins`], [`leaks`] | looks at the standby, and at what was shown |
+//! | [`rerun`] | does that with a log, the same each time |
 //! | [`shrink`], [`fixture`] | cuts a log that shows a fault, and keeps it |
 //!
 //! `ETCD_SYNCER_TEST_SEED=7` repeats one history, `ETCD_SYNCER_TEST_MINUTES=10` is a long run.
@@ -24,6 +27,7 @@ mod harness;
 
 mod api;
 mod budget;
+mod carried;
 mod catalogue;
 mod clients;
 mod compare;
@@ -34,12 +38,17 @@ mod gauges;
 mod generate;
 mod inject;
 mod judge;
+mod leaks;
+mod logins;
+mod pair;
 mod picture;
 mod product;
 mod random;
+mod random_pairs;
 mod raw;
 mod replay;
 mod requests;
+mod rerun;
 mod rows;
 mod rpc;
 mod shrink;

@@ -129,7 +129,7 @@ async fn histories(what: &str, short: u64, plan: impl Fn(u64, usize) -> Plan) ->
     Ok(())
 }
 
-fn found_at(release: &str, seed: &str) -> PathBuf {
+pub(crate) fn found_at(release: &str, seed: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("histories");
     folder.join(format!("{release}-seed-{seed}.txt"))
 }

@@ -8,7 +8,7 @@ use etcd_syncer::resolve::{Cause, Problem, Resolved};
 use prost::Message as _;
 
 use crate::compare;
-use crate::generate::{Generator, Seen, Style};
+use crate::generate::{Generator, PASSWORDS, Seen, Style};
 use crate::inject::{Bench, LEASE_TTL_MIN, Outcome};
 use crate::judge::{Fed, Judge, Tally, View};
 
@@ -34,6 +34,7 @@ pub(crate) fn style(release: &str, seed: u64) -> Style {
         alarms: seed.is_multiple_of(2),
         large_values: false,
         odd_permissions: seed.is_multiple_of(3),
+        odd_passwords: false,
     }
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn prelude() -> Vec<Request> {
         add(&|request| {
             request.auth_user_add = Some(AuthUserAddRequest {
                 name: name.to_owned(),
-                password: "p0".to_owned(),
+                password: PASSWORDS[0].to_owned(),
                 options: Some(UserAddOptions { no_password: false }),
                 hashed_password: String::new(),
             });

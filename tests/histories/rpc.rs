@@ -75,6 +75,10 @@ fn is_certain(status: &Status) -> bool {
         Code::DeadlineExceeded,
         Code::Cancelled,
     ];
+    // It has no code of its own.
+    if status.message().contains("no password user") {
+        return true;
+    }
     let no_space = status.message().contains("database space exceeded");
     !no_space && !doubtful.contains(&status.code())
 }

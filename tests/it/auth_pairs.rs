@@ -403,3 +403,28 @@ fn root_may_be_our_own() {
         assert_eq!(model.users["root"].word, Some(Word::Ours));
     }
 }
+
+/// An empty password cannot be given to a standby, and every process says so.
+#[test]
+fn an_empty_password_is_named_before_and_after_a_restart() {
+    for takes_hashes in [true, false] {
+        let mut wanted = AuthState::new(false, 2);
+        wanted.insert_user("a".into(), user(clear(""), &[]));
+        wanted.insert_user("b".into(), user(clear("b"), &[]));
+        let (mut model, mut given) = (Model::new(takes_hashes), Given::default());
+        let first = plan(&wanted, &given, &model, Access::Password);
+        run(&first, usize::MAX, &mut model, &mut given);
+        let known = digests(&wanted);
+        let again = plan(&known, &Given::restored(&known), &model, Access::Password);
+        assert_eq!(again.calls, []);
+        for there in [first, again] {
+            let short: Vec<&String> = there
+                .shortfall
+                .passwords
+                .iter()
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(short, ["a"], "{:?}", there.shortfall);
+        }
+    }
+}

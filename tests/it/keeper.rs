@@ -328,8 +328,14 @@ async fn a_late_revoke_meets_nothing_of_a_new_lease() {
         run.handle.release(vec![A]).await.unwrap();
         run.until(QUICK, |view| view.revoked == 1).await;
         let started = Instant::now();
-        run.hold(&[A], Duration::from_secs(130)).await;
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(90)).await;
+            let trouble = run.view().trouble.unwrap_or_default();
+            assert!(trouble.contains("comes again"), "{trouble:?}");
+        };
+        tokio::join!(run.hold(&[A], Duration::from_secs(130)), look);
         assert!(started.elapsed() > Duration::from_secs(110), "{fault:?}");
+        run.until(QUICK, |view| view.trouble.is_none()).await;
         let written = run.standby.write(&put("k", A)).await;
         assert!(matches!(written, Ok(Answer::Applied(_))), "{written:?}");
         tokio::time::sleep(HOUR).await;

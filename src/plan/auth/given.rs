@@ -110,10 +110,8 @@ impl Told {
         let may_log_in = may_log_in(user);
         let password = match &user.password {
             Password::None => Held::Nobodys,
-            Password::Hash(secret) | Password::Clear(secret) if secret.expose().is_empty() => {
-                Held::Nobodys
-            }
-            _ if !may_log_in => Held::Nobodys,
+            Password::Hash(hash) if hash.expose().is_empty() => Held::Nobodys,
+            _ if !may_log_in || user.password.is_empty_clear() => Held::Nobodys,
             password @ (Password::Hash(_) | Password::Clear(_) | Password::Digest(_)) => {
                 Held::Password(password.clone())
             }

@@ -302,7 +302,9 @@ impl Draft<'_> {
                 Goal::Short(ONLY_THE_HASH)
             }
             Password::Hash(hash) => Goal::Set(NewPassword::Hash(hash.clone())),
-            Password::Clear(clear) if clear.expose().is_empty() => Goal::Short(EMPTY),
+            Password::Clear(_) | Password::Digest(_) if wanted.password.is_empty_clear() => {
+                Goal::Short(EMPTY)
+            }
             Password::Clear(clear) => Goal::Set(NewPassword::Clear(clear.clone())),
             Password::Digest(_) if is_current => return,
             Password::Digest(_) => Goal::Short(LOST),

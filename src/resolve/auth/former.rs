@@ -26,6 +26,18 @@ pub(in crate::resolve) struct FormerRecords {
     first: Option<String>,
     /// Entries with an effect since a user was written.
     quiet: u32,
+    /// How often any of it but the last changed.
+    changes: u64,
+}
+
+/// What is kept of it over a restart; who reads it takes the last user for just written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FormerParts {
+    /// Those who got or lost role root: whether a record of theirs may have stood behind another,
+    /// and whether members may see it.
+    pub users: BTreeMap<String, (bool, bool)>,
+    /// Of all users written since the buffers were known to be empty, the first in order.
+    pub first: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,8 +67,48 @@ impl FormerRecords {
         }
         self.quiet = self.quiet.saturating_add(1);
         if self.quiet >= QUIET_MAX {
-            *self = Self::default();
+            self.forget();
         }
+    }
+
+    /// Notes that nothing is left in any buffer.
+    pub(in crate::resolve) fn forget(&mut self) {
+        *self = Self {
+            changes: self.changes + 1,
+            ..Self::default()
+        };
+    }
+
+    /// Another number than before if there is something new to keep.
+    pub(in crate::resolve) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// What is to be kept.
+    pub(in crate::resolve) fn parts(&self) -> FormerParts {
+        let users = self.users.iter();
+        FormerParts {
+            users: users
+                .map(|(name, former)| (name.clone(), (former.is_behind, former.is_visible)))
+                .collect(),
+            first: self.first.clone(),
+        }
+    }
+
+    /// Goes on with what was kept.
+    pub(in crate::resolve) fn take_in(&mut self, parts: FormerParts) {
+        let users = parts.users.into_iter();
+        self.users = users
+            .map(|(name, (is_behind, is_visible))| {
+                let former = Former {
+                    is_behind,
+                    is_visible,
+                };
+                (name, former)
+            })
+            .collect();
+        (self.first, self.quiet) = (parts.first, 0);
+        self.changes += 1;
     }
 
     /// Notes that these users are written, None for deleted; `auth` is as it was before.
@@ -66,6 +118,7 @@ impl FormerRecords {
         written: &BTreeMap<String, Option<User>>,
     ) {
         self.quiet = 0;
+        self.changes += 1;
         for (name, new) in written {
             let had_root = auth.users.get(name).is_some_and(User::is_root);
             let has_root = new.as_ref().is_some_and(User::is_root);

@@ -11,6 +11,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use former::FormerParts;
 pub(super) use former::FormerRecords;
 pub(super) use permitted::{Access, Refusal, Right};
 pub(super) use requests::{AdminRequest, AuthUpdate, decide};

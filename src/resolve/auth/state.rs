@@ -145,6 +145,7 @@ impl Password {
         match self {
             Self::None => None,
             Self::Hash(hash) => Some(key.digest(hash.expose()).to_bytes()),
+            Self::Clear(clear) if clear.expose().is_empty() => Some(EMPTY),
             Self::Clear(_) => {
                 let mut digest = key.digest(mark.as_bytes()).to_bytes();
                 digest[..MARKED_BYTES].fill(0);
@@ -162,7 +163,21 @@ impl Password {
             Self::None | Self::Hash(_) | Self::Clear(_) => false,
         }
     }
+
+    /// True if it is known that the user gets in with an empty password.
+    #[must_use]
+    pub fn is_empty_clear(&self) -> bool {
+        match self {
+            Self::Clear(clear) => clear.expose().is_empty(),
+            Self::Digest(digest) => *digest == EMPTY,
+            Self::None | Self::Hash(_) => false,
+        }
+    }
 }
+
+/// Stands for a password in the clear that is empty: whoever wants to can try that anyway, and no
+/// standby can be given it.
+const EMPTY: [u8; 16] = [0; 16];
 
 /// How many zero bytes tell the mark for a password in the clear from the digest of a hash.
 const MARKED_BYTES: usize = 8;

@@ -776,6 +776,31 @@ fn a_former_record_needs_others_written_around_the_change() {
     f.denied(add_role("x"));
 }
 
+/// Who goes on from a ledger is as careful as who saw it all.
+#[test]
+fn a_former_record_outlives_a_restart() {
+    let mut f = former_root("3.5.33");
+    f.login("root");
+    let before = f.state.small();
+    let resolved = f.done(add_user("b", ""));
+    let delta = f.state.delta(&resolved, &before);
+    let mut restored = f.state.clone();
+    restored.set_rules(rules_of("3.5.32"));
+    restored.set_rules(rules_of("3.5.33"));
+    f.state = restored;
+    f.login("u");
+    f.denied(add_role("x"));
+    f.state.take_in(delta);
+    assert_eq!(f.halts(add_role("x")), Problem::MembersDisagree(SEEN));
+    // What is forgotten is told too, with the entry that comes next.
+    let before = f.state.small();
+    f.state.set_rules(rules_of("3.5.32"));
+    f.login("root");
+    let resolved = f.done(Op::Put(put("k1", "")));
+    let told = f.state.delta(&resolved, &before).auth.unwrap().former;
+    assert!(told.users.is_empty() && told.first.is_none(), "{told:?}");
+}
+
 #[test]
 fn a_new_admin_may_not_be_seen_yet() {
     let mut f = Fixture::secured("3.5.33");
