@@ -22,8 +22,8 @@ use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, ke
 
 /// Pieces that are ready before they are written.
 const PIECES_AHEAD: usize = 2;
-/// Operations in a piece. Its keys need no history, so it may be large; beyond this the standby takes
-/// no more of them per second.
+/// Operations in a piece. Its keys need no history, so it may be large; beyond this the standby
+/// takes no more of them per second.
 const OPS_MAX: usize = 1_000;
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 

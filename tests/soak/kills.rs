@@ -1,6 +1,7 @@
-//! The process is killed again and again, at random moments and in the middle of everything that takes
-//! more than one step, while keys, leases and users of the primary change. Afterwards both clusters
-//! are equal, and the standby's own history shows that it took each revision of the primary once.
+//! The process is killed again and again, at random moments and in the middle of everything that
+//! takes more than one step, while keys, leases and users of the primary change. Afterwards both
+//! clusters are equal, and the standby's own history shows that it took each revision of the primary
+//! once.
 
 mod history;
 mod load;
@@ -113,8 +114,8 @@ impl World {
         })
     }
 
-    /// Another member leads, so the log behind the last leader's snapshot is gone for us, too: a leader
-    /// that has sent a snapshot keeps its log for half a minute.
+    /// Another member leads, so the log behind the last leader's snapshot is gone for us, too: a
+    /// leader that has sent a snapshot keeps its log for half a minute.
     async fn move_leader(&self) -> Result<()> {
         eventually("another leads", EQUAL_WITHIN, async || {
             let leader = self.there.maintenance_client().status().await?.leader();
@@ -172,8 +173,9 @@ impl World {
     }
 
     /// Waits until nothing differs; returns how many keys there are, and how many empty leases the
-    /// standby has beyond those of the primary: a lease that was made for a batch that a killed process
-    /// did not write expires by itself, if a snapshot then passes over its grant and its end.
+    /// standby has beyond those of the primary: a lease that was made for a batch that a killed
+    /// process did not write expires by itself, if a snapshot then passes over its grant and its
+    /// end.
     async fn equal(&mut self) -> Result<(usize, usize)> {
         let mut seen = (0, 0);
         let same = eventually("the standby equals the primary", EQUAL_WITHIN, async || {

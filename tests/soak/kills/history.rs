@@ -1,14 +1,15 @@
 //! What the standby's own history shows.
 //!
-//! Each transaction of the standby carries a checkpoint, which names the revision of the primary that
-//! the standby holds from then on. So its history says of each transaction which revisions of the
-//! primary it brought, and can be held against the primary's history:
+//! Each transaction of the standby carries a checkpoint, which names the revision of the primary
+//! that the standby holds from then on. So its history says of each transaction which revisions of
+//! the primary it brought, and can be held against the primary's history:
 //!
-//! * While streaming, a transaction has exactly the events of the revisions between its checkpoint and
-//!   the one before: the same keys, values and leases, each once, none besides. As the checkpoints
-//!   follow each other without a gap, every revision was applied once, whole, and in order.
-//! * Over an installation a key may skip states. It shows no value twice and none that is older than one
-//!   it had, and at the end of the installation each key is as it was at that revision.
+//! * While streaming, a transaction has exactly the events of the revisions between its checkpoint
+//!   and the one before: the same keys, values and leases, each once, none besides. As the
+//!   checkpoints follow each other without a gap, every revision was applied once, whole, and in
+//!   order.
+//! * Over an installation a key may skip states. It shows no value twice and none that is older than
+//!   one it had, and at the end of the installation each key is as it was at that revision.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub(super) struct Shown {
     pub(super) bases: usize,
 }
 
-/// Reads what ever happened in a range, until `ends`.
+/// Reads what ever happened in a range, until `takes` has enough.
 async fn watched(
     client: &Client,
     (key, end): (&[u8], &[u8]),

@@ -1,5 +1,5 @@
-//! What changes in the primary meanwhile. Each value is written once only, so that a history of values
-//! tells which write each of them is.
+//! What changes in the primary meanwhile. Each value is written once only, so that a history of
+//! values tells which write each of them is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +57,8 @@ impl Orders {
     }
 }
 
-/// Asks until it is done: others lead now and then, and each change of roles refuses what is under way.
+/// Asks until it is done: others lead now and then, and each change of roles refuses what is under
+/// way.
 async fn insist<T>(mut ask: impl AsyncFnMut() -> Result<T, etcd_client::Error>) -> Result<()> {
     eventually(
         "the primary takes a request",

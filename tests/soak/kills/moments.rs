@@ -1,5 +1,5 @@
-//! When to kill, and what was hit. What the process was at is read from the standby right after its end,
-//! where that tells it, and else from its status page right before.
+//! When to kill, and what was hit. What the process was at is read from the standby right after its
+//! end, where that tells it, and else from its status page right before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
