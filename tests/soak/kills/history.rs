@@ -291,3 +291,93 @@ pub(super) fn compare(primary: &Revisions, standby: &Standby) -> Result<Shown> {
     ensure!(all == primary.len(), "{all} of {} revisions", primary.len());
     Ok(shown)
 }
+
+/// That it finds what it is to find.
+mod tests {
+    use etcd_syncer::checkpoint::Place;
+    use etcd_syncer::ids::{ClusterId, MemberId, RaftIndex, Revision, Term};
+
+    use super::*;
+
+    fn checkpoint(revision: i64, is_installing: bool) -> Checkpoint {
+        let phase = Phase::Installing {
+            index: RaftIndex(0),
+            term: Term(0),
+            basis: etcd_syncer::checkpoint::Basis::Ledger,
+        };
+        Checkpoint {
+            primary: ClusterId(1),
+            member: MemberId(1),
+            index: RaftIndex(revision.unsigned_abs() - 1),
+            term: Term(0),
+            voters: Vec::new(),
+            learners: Vec::new(),
+            revision: Revision(revision),
+            compact_revision: Revision(-1),
+            phase: if is_installing {
+                phase
+            } else {
+                Phase::Streaming
+            },
+            writer: 1,
+            batch: 0,
+            ledger: Place::empty([1; 32]),
+            ending_lease: LeaseId(0),
+            scope: etcd_syncer::scope::Prefixes::default(),
+        }
+    }
+
+    /// A key of one letter, and its value or nothing.
+    fn events(text: &str) -> BTreeMap<Vec<u8>, State> {
+        let each = text.split(' ').filter(|word| !word.is_empty());
+        each.map(|word| {
+            let (key, value) = word.split_at(1);
+            let state = (!value.is_empty()).then(|| (word.as_bytes().to_vec(), 0));
+            (key.as_bytes().to_vec(), state)
+        })
+        .collect()
+    }
+
+    /// Events with the revision of the checkpoint beside them, below 0 while installing.
+    fn shown(transactions: &[(&str, i64)]) -> Result<Shown> {
+        let primary = ["a1 b1", "a2", "b", "a3", "b4"];
+        let primary: Revisions = (2..).zip(primary.map(events)).collect();
+        let mut standby = Standby {
+            changes: Revisions::new(),
+            checkpoints: [(2, checkpoint(1, false))].into(),
+        };
+        for (revision, (text, reached)) in (3..).zip(transactions) {
+            let now = checkpoint(reached.abs(), *reached < 0);
+            standby.checkpoints.insert(revision, now);
+            if !text.is_empty() {
+                standby.changes.insert(revision, events(text));
+            }
+        }
+        compare(&primary, &standby)
+    }
+
+    #[test]
+    fn what_came_once_is_told_from_what_did_not() -> Result<()> {
+        let good = [("a1 b1", 2), ("", 2), ("a2 b", 4), ("a3 b4", 6)];
+        ensure!(shown(&good)?.revisions_by_log == 5);
+        let skips = [("a1 b1", 2), ("a2", -2), ("a3", -2), ("b4", -2), ("", 6)];
+        ensure!(shown(&skips)?.revisions_by_snapshot == 4);
+        for bad in [
+            // A revision in two parts, left out, twice, out of order, and with too much.
+            &[("a1", 2), ("b1 a2", 3), ("b a3", 5), ("b4", 6)][..],
+            &[("a1 b1", 2), ("b", 4), ("a3 b4", 6)],
+            &[("a1 b1", 2), ("a2 b", 4), ("a2", 4), ("a3 b4", 6)],
+            &[("a1 b1", 2), ("b", 3), ("a2", 4), ("a3 b4", 6)],
+            &[("a1 b1", 2), ("a2 b", 3), ("", 4), ("a3 b4", 6)],
+            // The checkpoint goes back, or not to the end.
+            &[("a1 b1", 2), ("a2 b", 4), ("", 3), ("a3 b4", 6)],
+            &[("a1 b1", 2), ("a2 b", 4), ("a3", 5)],
+            // An installation that goes back, or does not arrive.
+            &[("a1 b1", 2), ("a3", -2), ("a2", -2), ("a3 b4", 6)],
+            &[("a1 b1", 2), ("a3", -2), ("", 6)],
+        ] {
+            ensure!(shown(bad).is_err(), "{bad:?} was taken");
+        }
+        Ok(())
+    }
+}
