@@ -13,7 +13,8 @@ help:
 	@echo "make test    all tests, on real etcd 3.4, 3.5, 3.6 and 3.7"
 	@echo "make check   formatting, clippy, documentation and tests"
 	@echo "make bench   this program beside etcdctl make-mirror, in one run"
-	@echo "make soak    what a learner costs its primary, and MINUTES=$(MINUTES) of random histories"
+	@echo "make soak    what a learner costs its primary, kills and losses by the hundred, and"
+	@echo "             MINUTES=$(MINUTES) of random histories"
 	@echo "make build   the release binary, target/release/etcd-syncer"
 
 setup:
@@ -43,5 +44,7 @@ bench: setup
 
 soak: setup
 	$(CARGO) test --release --test soak -- --test-threads=1 --nocapture
+	ETCD_SYNCER_TEST_LOSSES=20 \
+	  $(CARGO) test --release --test e2e replay::lost -- --test-threads=1 --nocapture
 	ETCD_SYNCER_TEST_MINUTES=$(MINUTES) \
 	  $(CARGO) test --release --test histories random -- --test-threads=1 --nocapture

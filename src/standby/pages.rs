@@ -34,16 +34,17 @@ impl Pages {
         let Some(range) = self.rest.clone() else {
             return Ok(Vec::new());
         };
-        let page = match standby.read_range(&range, self.limit).await {
-            Ok(page) => page,
-            // The answer may have been too large: a refusal is final only for a single key.
-            Err(failure) => {
-                let single = self.limit == 1;
-                self.limit = (self.limit / 2).max(1);
-                if !single && let Failure::Refused(why) = failure {
-                    return Err(Failure::NotApplied(why));
+        let page = loop {
+            match standby.read_range(&range, self.limit).await {
+                Ok(page) => break page,
+                Err(failure) => {
+                    let is_single = self.limit == 1;
+                    self.limit = (self.limit / 2).max(1);
+                    // The answer may have been too large: a refusal is final only for a single key.
+                    if is_single || !matches!(failure, Failure::Refused(_)) {
+                        return Err(failure);
+                    }
                 }
-                return Err(failure);
             }
         };
         let bytes: usize = page

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use etcd_client::Client;
 use serde::Deserialize;
 
 use crate::harness::{Cluster, read_keys, read_leases};
@@ -74,8 +75,12 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 /// Every key's metadata, the revision, and every lease with its keys are the primary's own.
 pub(crate) async fn assert_same_state(dump: &Dump, primary: &Cluster) -> Result<()> {
-    let client = primary.client().await?;
-    let (revision, keys) = read_keys(&client).await?;
+    assert_same_state_of(dump, &primary.client().await?).await
+}
+
+/// The same, asked by somebody who may read everything.
+pub(crate) async fn assert_same_state_of(dump: &Dump, primary: &Client) -> Result<()> {
+    let (revision, keys) = read_keys(primary).await?;
     let theirs: BTreeMap<Vec<u8>, Meta> = keys
         .into_iter()
         .map(|(key, kv)| {
@@ -104,7 +109,7 @@ pub(crate) async fn assert_same_state(dump: &Dump, primary: &Cluster) -> Result<
         .take(10)
         .collect();
     ensure!(different.is_empty(), "key, ours, theirs: {different:?}");
-    let leases: BTreeMap<i64, Vec<Vec<u8>>> = read_leases(&client)
+    let leases: BTreeMap<i64, Vec<Vec<u8>>> = read_leases(primary)
         .await?
         .into_iter()
         .map(|(id, info)| (id, info.keys.into_iter().collect()))

@@ -22,6 +22,7 @@ mod first_contact;
 mod keeper;
 mod lease_suite;
 mod offline;
+mod pages;
 mod real_entries;
 mod snapshot;
 mod standby_suite;

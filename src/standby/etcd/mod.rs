@@ -59,6 +59,10 @@ impl std::fmt::Debug for Etcd {
 /// Beyond this length of an operation list no standby is asked whether it takes it.
 const TXN_OPS_PROBED_MAX: usize = 4096;
 
+/// The largest value that is read. Of several keys the client's own limit of 4 MiB counts, so that
+/// they are asked for in smaller pages.
+const VALUE_BYTES_MAX: usize = 512 << 20;
+
 impl Etcd {
     /// A standby at one of `options.endpoints`; nothing is connected yet.
     #[must_use]
@@ -268,11 +272,15 @@ impl Standby for Etcd {
         range: &KeyRange,
         limit: usize,
     ) -> Result<Vec<KeyValue>, Failure> {
-        let asked = self.call(|mut to| async move {
+        let asked = self.call(|to| async move {
             let options = GetOptions::new()
                 .with_range(range.request_end())
                 .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
-            to.client.get(range.start().as_ref(), Some(options)).await
+            let mut kv = to.client.kv_client();
+            if limit == 1 {
+                kv = kv.max_decoding_message_size(VALUE_BYTES_MAX);
+            }
+            kv.get(range.start().as_ref(), Some(options)).await
         });
         let mut response = asked.await?;
         let found = response.take_kvs().into_iter().map(|kv| {
