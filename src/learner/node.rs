@@ -177,14 +177,17 @@ impl Node {
     ///
     /// # Errors
     /// Any [`Error`] ends the stream: nothing may be answered afterwards.
-    pub fn handle_message(&mut self, message: raftpb::Message) -> Result<Taken, Error> {
+    pub fn handle_message(&mut self, mut message: raftpb::Message) -> Result<Taken, Error> {
         if message.term < self.raw.0.raft.term {
             return Ok(Taken::Stale);
         }
         match message.r#type {
             kind::HEARTBEAT => self.check_heartbeat(&message)?,
             kind::APPEND if !is_well_formed(&message) => return Ok(Taken::Malformed),
-            kind::APPEND => self.check_history(&message)?,
+            kind::APPEND => {
+                self.check_history(&message)?;
+                cut_below(&mut message, self.committed());
+            }
             other => return Err(convert::Error::MessageType(other).into()),
         }
         self.leader_commit = self.leader_commit.max(RaftIndex(message.commit));
@@ -451,6 +454,27 @@ fn raft_error(what: &str, error: &raft::Error) -> Error {
     Error::Raft {
         what: what.to_owned(),
         why: error.to_string(),
+    }
+}
+
+/// Leaves out the entries up to `committed`, which are known to be ours, too, if others follow.
+///
+/// Raft takes nothing of an append that begins below the commit index. That is of no account where a
+/// member acknowledges what it has; but we acknowledge what is durable in the standby, which may end
+/// within a message. A leader that was probing sends on from there, and would not repeat what
+/// was ignored.
+fn cut_below(message: &mut raftpb::Message, committed: RaftIndex) {
+    let known = message
+        .entries
+        .iter()
+        .take_while(|entry| entry.index <= committed.0);
+    let known = known.count();
+    if known == message.entries.len() {
+        return;
+    }
+    if let Some(last) = message.entries.drain(..known).last() {
+        message.index = last.index;
+        message.log_term = last.term;
     }
 }
 

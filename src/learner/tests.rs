@@ -159,6 +159,26 @@ fn an_append_below_the_commit_index_is_answered_with_no_more_than_the_durable_in
 }
 
 #[test]
+fn an_append_that_begins_below_the_commit_index_brings_what_is_beyond() {
+    let mut node = node();
+    step(&mut node, append(LEADER, 2, (0, 0), bootstrap(), 9));
+    assert_eq!(handed_out(&mut node), [1, 2, 3]);
+    // A part of what a leader sent is durable. It goes on from there, and never comes back to this.
+    node.handle_durable(RaftIndex(1));
+    sent(&mut node);
+    let mut entries = bootstrap().split_off(1);
+    entries.extend([data(2, 4), data(2, 5)]);
+    assert_eq!(
+        step(&mut node, append(LEADER, 2, (1, 1), entries, 9)),
+        [ack(LEADER, 2, 1)]
+    );
+    assert_eq!(handed_out(&mut node), [4, 5]);
+    let next = append(LEADER, 2, (5, 2), vec![data(2, 6)], 9);
+    assert_eq!(step(&mut node, next), [ack(LEADER, 2, 1)]);
+    assert_eq!(handed_out(&mut node), [6]);
+}
+
+#[test]
 fn heartbeats_are_answered_with_their_own_context() {
     let mut node = node();
     let answer = raftpb::Message {
