@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use etcd_client::{Txn, TxnOp};
 use tokio::task::JoinSet;
 
 use crate::harness::{Cluster, Version, attach, connect, wait_same_keys_and_values};
@@ -82,4 +83,30 @@ async fn a_backlog_of_250_mb_in_3_5() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_of_250_mb_in_3_7() -> Result<()> {
     backlog(Version::V3_7).await
+}
+
+/// A leader probes with a part of its log, and sends all of the rest once that was acknowledged: which
+/// is what is durable, and may end within what it sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_entries_is_taken_at_once() -> Result<()> {
+    const ENTRIES: usize = 600;
+    let primary = Cluster::builder(Version::V3_5).no_fsync().start().await?;
+    let standby = Cluster::builder(Version::V3_5).no_fsync().start().await?;
+    let mut client = primary.client().await?;
+    for entry in 0..ENTRIES {
+        let put = |n| TxnOp::put(format!("key/{entry:04}/{n:03}"), vec![b'v'; 256], None);
+        let puts: Vec<TxnOp> = (0..128).map(put).collect();
+        client.txn(Txn::new().and_then(puts)).await?;
+    }
+    let started = std::time::Instant::now();
+    let syncer = attach(&primary, &standby, &[]).await?;
+    wait_same_keys_and_values(&primary, &standby, Duration::from_secs(60)).await?;
+    let status = syncer.status().await?;
+    let probes = status["transport"]["rejects_sent"].as_u64();
+    println!("taken in {:.1?}, {probes:?} rejects", started.elapsed());
+    let sent = received(&status);
+    let log = (ENTRIES * 128 * 290) as u64;
+    ensure!(sent < log * 2, "the leader sent {sent} bytes of {log}");
+    ensure!(probes < Some(4), "{probes:?} rejects");
+    Ok(())
 }
