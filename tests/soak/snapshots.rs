@@ -135,9 +135,15 @@ async fn restarted(syncer: &mut Syncer, what: &str) -> Result<()> {
             status["batches"]["written"].as_u64() > Some(0)
         })
         .await?;
+    let took = started.elapsed();
     println!(
         "{what}: killed, and {:.2} s later it has written",
-        started.elapsed().as_secs_f64()
+        took.as_secs_f64()
+    );
+    ensure!(
+        took < Duration::from_secs(2),
+        "{:.2} s until the first batch",
+        took.as_secs_f64()
     );
     Ok(())
 }
@@ -194,11 +200,12 @@ async fn large(version: Version) -> Result<()> {
 /// Down for a minute under 2,000 writes/s.
 async fn away(version: Version, expected: usize) -> Result<()> {
     let (keys, changing) = (200_000, 20_000);
-    let primary = Cluster::builder(version)
-        .members(3)
-        .no_fsync()
-        .start()
-        .await?;
+    let mut builder = Cluster::builder(version).members(3).no_fsync();
+    if expected == 0 {
+        // A minute's writes are more than 3.5 keeps by default.
+        builder = builder.snapshot_count(200_000);
+    }
+    let primary = builder.start().await?;
     let standby = Cluster::builder(version).no_fsync().start().await?;
     fill(&primary, keys).await?;
     let (mut syncer, _) = attach_within(
