@@ -256,7 +256,7 @@ impl<S: Standby + Auth> Apply<S> {
                     Ok(())
                 }
                 event = self.keeper.event() => self.heard(event?, stop).await,
-                () = auth::at(self.reconciler.recheck_at()) => self.bring_auth(stop).await,
+                () = auth::at(self.reconciler.recheck_at()) => self.recheck_auth(stop).await,
             },
         }
     }

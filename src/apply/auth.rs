@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Apply, End};
+use super::{Apply, End, own_put};
+use crate::resolve::Delta;
 use crate::standby::{Auth, Standby};
 
 impl<S: Standby + Auth> Apply<S> {
@@ -18,7 +19,7 @@ impl<S: Standby + Auth> Apply<S> {
         if self.pipeline.state().auth().is_used() {
             self.bring_auth(stop).await?;
         }
-        Ok(())
+        self.tell(stop).await
     }
 
     /// Brings users and roles of the standby to those of the state.
@@ -30,9 +31,42 @@ impl<S: Standby + Auth> Apply<S> {
             .bring_behind(&mut self.writer, auth, digest_key);
         // Half of it is no harm: whoever goes on begins before the entries that led here.
         tokio::select! {
-            done = bring => Ok(done?),
-            () = stop.cancelled() => Err(End::Stopped),
+            done = bring => done?,
+            () = stop.cancelled() => return Err(End::Stopped),
         }
+        // A batch that brought us here names them in its own journal.
+        let not_carried = self.reconciler.not_carried().clone();
+        self.ledger.note_not_carried(not_carried);
+        Ok(())
+    }
+
+    /// Looks again at what could not be done.
+    pub(super) async fn recheck_auth(&mut self, stop: &CancellationToken) -> Result<(), End> {
+        self.bring_auth(stop).await?;
+        self.tell(stop).await
+    }
+
+    /// Notes in the ledger whose password the standby lacks, if that changed without a batch.
+    async fn tell(&mut self, stop: &CancellationToken) -> Result<(), End> {
+        if !self.ledger.has_news() {
+            return Ok(());
+        }
+        let digest_key = self.pipeline.state().digest_key();
+        let journal = self.ledger.journal(&Delta::default(), digest_key);
+        let Some((key, record, place)) = journal else {
+            return Ok(());
+        };
+        let bytes = record.len();
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.batch += 1;
+        checkpoint.ledger = place;
+        let sent = self
+            .send(vec![own_put(key, record)], &checkpoint, stop)
+            .await?;
+        sent.map_err(End::Ledger)?;
+        self.ledger.journaled(checkpoint.ledger.clone(), bytes);
+        self.checkpoint = checkpoint;
+        Ok(())
     }
 }
 

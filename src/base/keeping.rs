@@ -70,12 +70,17 @@ impl Upkeep {
         (Keeping { task, stop, view }, handle)
     }
 
-    /// For a standby that was brought to `state` by other processes.
-    pub(super) fn reconciler(&self, state: &PrimaryState) -> Reconciler {
+    /// For a standby that was brought to `state` by other processes, but for the passwords of
+    /// `not_carried`.
+    pub(super) fn reconciler(
+        &self,
+        state: &PrimaryState,
+        not_carried: &BTreeSet<String>,
+    ) -> Reconciler {
         Reconciler::new(
             &self.user,
             self.access,
-            Given::restored(state.auth()),
+            Given::restored(state.auth(), not_carried),
             self.auth.clone(),
             self.trouble.clone(),
         )

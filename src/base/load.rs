@@ -159,7 +159,7 @@ impl Claim {
                     upkeep.keep(another, &state, ended, checkpoint.ending_lease);
                 let base = Base {
                     writer,
-                    reconciler: upkeep.reconciler(&state),
+                    reconciler: upkeep.reconciler(&state, ledger.not_carried()),
                     checkpoint,
                     state,
                     ledger,

@@ -354,6 +354,9 @@ impl<S: Standby + Auth> Install<'_, S> {
                 .reconciler
                 .bring_behind(self.writer, state.auth(), state.digest_key());
             bring.await?;
+            // The checkpoint claims those users no earlier than the journal names them.
+            self.ledger
+                .note_not_carried(self.reconciler.not_carried().clone());
         }
         self.write(piece).await?;
         self.finish(state, target).await?;

@@ -25,6 +25,7 @@ const PART: &[(u64, Kind)] = &[
     (4, Kind::Message(KEYS)),
     (6, Kind::Message(AUTH)),
     (7, Kind::Message(ALARMS)),
+    (8, Kind::Message(&[])),
 ];
 const KEYS: &[(u64, Kind)] = &[
     (1, Kind::Packed),

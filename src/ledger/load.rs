@@ -57,6 +57,7 @@ pub struct Loader {
     base_bytes: u64,
     journal_bytes: u64,
     ended: BTreeSet<LeaseId>,
+    not_carried: BTreeSet<String>,
 }
 
 impl Loader {
@@ -72,6 +73,7 @@ impl Loader {
             base_bytes: 0,
             journal_bytes: 0,
             ended: BTreeSet::new(),
+            not_carried: BTreeSet::new(),
         }
     }
 
@@ -113,7 +115,10 @@ impl Loader {
             Kind::Journal { number }
         };
         let delta = record::open(kind, record).and_then(|body| part::decode(&body));
-        let delta = delta.map_err(|error| Damaged::Record(key.clone(), error))?;
+        let (delta, not_carried) = delta.map_err(|error| Damaged::Record(key.clone(), error))?;
+        if let Some(users) = not_carried {
+            self.not_carried = users;
+        }
         self.ended.extend(&delta.revoked);
         self.state.take_in(delta);
         Ok(())
@@ -128,12 +133,13 @@ impl Loader {
             return Err(Damaged::Missing(key));
         }
         self.state.taken_in();
-        let ledger = Ledger::found(
+        let mut ledger = Ledger::found(
             &self.stream,
             self.place,
             self.base_bytes,
             self.journal_bytes,
         );
+        ledger.restore_not_carried(self.not_carried);
         let state = self.state;
         self.ended.retain(|id| state.lease(*id).is_none());
         Ok(Loaded {

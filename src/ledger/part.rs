@@ -18,7 +18,11 @@ use crate::resolve::{
 };
 
 /// The body of a record; the puts are ascending.
-pub(super) fn encode(delta: &Delta, digest_key: &DigestKey) -> Vec<u8> {
+pub(super) fn encode(
+    delta: &Delta,
+    not_carried: Option<&BTreeSet<String>>,
+    digest_key: &DigestKey,
+) -> Vec<u8> {
     let puts = delta.puts.iter().map(|(key, meta)| (key.as_ref(), meta));
     let granted = delta.granted.iter();
     let reputs = delta.reputs.iter();
@@ -40,12 +44,15 @@ pub(super) fn encode(delta: &Delta, digest_key: &DigestKey) -> Vec<u8> {
             .collect(),
         auth: delta.auth.as_ref().map(|auth| auth_out(auth, digest_key)),
         alarms: delta.alarms.as_ref().map(alarms_out),
+        not_carried: not_carried.map(|users| ledgerpb::NotCarried {
+            users: users.iter().cloned().collect(),
+        }),
     }
     .encode_to_vec()
 }
 
 /// What a body says.
-pub(super) fn decode(body: &[u8]) -> Result<Delta, Error> {
+pub(super) fn decode(body: &[u8]) -> Result<(Delta, Option<BTreeSet<String>>), Error> {
     count::check(body)?;
     let part = ledgerpb::Part::decode(body).map_err(|_| Error::Malformed("no message"))?;
     if part.encoded_len() != body.len() {
@@ -53,7 +60,8 @@ pub(super) fn decode(body: &[u8]) -> Result<Delta, Error> {
     }
     let granted = part.granted.into_iter();
     let reputs = part.reputs.into_iter();
-    Ok(Delta {
+    let not_carried = part.not_carried;
+    let delta = Delta {
         revoked: part.revoked.into_iter().map(LeaseId).collect(),
         deletes: part
             .deletes
@@ -71,7 +79,11 @@ pub(super) fn decode(body: &[u8]) -> Result<Delta, Error> {
             .collect(),
         auth: part.auth.map(auth_in).transpose()?,
         alarms: part.alarms.map(alarms_in).transpose()?,
-    })
+    };
+    Ok((
+        delta,
+        not_carried.map(|list| list.users.into_iter().collect()),
+    ))
 }
 
 fn range_out(range: &KeyRange) -> ledgerpb::Range {

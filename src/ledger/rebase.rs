@@ -1,5 +1,7 @@
 //! Writes a state down piece by piece while it moves on. Pure.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::part;
@@ -58,6 +60,7 @@ impl Rebase {
     pub(super) fn next_chunk(
         &mut self,
         state: &PrimaryState,
+        not_carried: &BTreeSet<String>,
         bytes_max: usize,
     ) -> Option<(u32, Bytes)> {
         let mut delta = Delta::default();
@@ -89,7 +92,10 @@ impl Rebase {
             generation: self.generation,
             number: u64::from(number),
         };
-        let record = record::seal(kind, &part::encode(&delta, state.digest_key()));
+        // With the users.
+        let not_carried = delta.auth.as_ref().map(|_| not_carried);
+        let body = part::encode(&delta, not_carried, state.digest_key());
+        let record = record::seal(kind, &body);
         self.chunks += 1;
         self.bytes += u64::try_from(record.len()).unwrap_or(u64::MAX);
         self.reached = state.position().index;

@@ -1,6 +1,6 @@
 //! Which records make up the ledger, and what is to be written to it next. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -75,6 +75,9 @@ pub struct Ledger {
     sizes: Sizes,
     rebase: Option<Rebase>,
     left_over: VecDeque<KeyRange>,
+    /// Users whose password the standby does not have, and whether a record says so.
+    not_carried: BTreeSet<String>,
+    is_told: bool,
 }
 
 impl Ledger {
@@ -107,6 +110,8 @@ impl Ledger {
             sizes: Sizes::default(),
             rebase: None,
             left_over,
+            not_carried: BTreeSet::new(),
+            is_told: true,
         }
     }
 
@@ -122,15 +127,41 @@ impl Ledger {
         self.base_bytes + self.journal_bytes
     }
 
-    /// The record of what a batch changed, and what counts once it is written; None if the batch
-    /// changed nothing.
+    /// Whose password the standby does not have; the next journal says so.
+    pub fn note_not_carried(&mut self, users: BTreeSet<String>) {
+        if self.not_carried != users {
+            self.not_carried = users;
+            self.is_told = false;
+        }
+    }
+
+    /// Whose password the standby does not have.
+    #[must_use]
+    pub fn not_carried(&self) -> &BTreeSet<String> {
+        &self.not_carried
+    }
+
+    pub(super) fn restore_not_carried(&mut self, users: BTreeSet<String>) {
+        self.not_carried = users;
+    }
+
+    /// True if a journal must be written though no batch changed anything.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.is_told
+    }
+
+    /// The record of what a batch changed, and what counts once it is written; None if there is
+    /// nothing to say.
     #[must_use]
     pub fn journal(&self, delta: &Delta, digest_key: &DigestKey) -> Option<(Bytes, Bytes, Place)> {
-        if delta.is_empty() {
+        if delta.is_empty() && self.is_told {
             return None;
         }
         let number = self.place.next_journal;
-        let record = record::seal(Kind::Journal { number }, &part::encode(delta, digest_key));
+        let not_carried = (!self.is_told).then_some(&self.not_carried);
+        let body = part::encode(delta, not_carried, digest_key);
+        let record = record::seal(Kind::Journal { number }, &body);
         let mut place = self.place.clone();
         place.next_journal += 1;
         Some((
@@ -142,6 +173,7 @@ impl Ledger {
 
     /// The journal of a batch, `bytes` long, is written.
     pub fn journaled(&mut self, place: Place, bytes: usize) {
+        self.is_told |= place.next_journal > self.place.next_journal;
         self.place = place;
         self.journal_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
@@ -166,7 +198,9 @@ impl Ledger {
             }
             None => return None,
         };
-        if let Some((number, record)) = rebase.next_chunk(state, self.sizes.chunk_bytes) {
+        if let Some((number, record)) =
+            rebase.next_chunk(state, &self.not_carried, self.sizes.chunk_bytes)
+        {
             let key = reserved::ledger_chunk(&self.stream, rebase.generation, number);
             return Some(Step {
                 put: Some((key, record)),

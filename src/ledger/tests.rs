@@ -319,15 +319,16 @@ proptest! {
             world.resolve(change);
         }
         let delta = world.open.delta();
-        let mut body = part::encode(&delta, world.state.digest_key());
-        prop_assert_eq!(part::decode(&body), Ok(delta));
+        let users = Some(BTreeSet::from(["u1".to_owned(), "u2".to_owned()]));
+        let mut body = part::encode(&delta, users.as_ref(), world.state.digest_key());
+        prop_assert_eq!(part::decode(&body), Ok((delta, users)));
         if !body.is_empty() {
             for (at, byte) in flips {
                 let at = at.index(body.len());
                 body[at] = byte;
             }
         }
-        if let Ok(delta) = part::decode(&body) {
+        if let Ok((delta, _)) = part::decode(&body) {
             world.state.take_in(delta);
         }
     }
@@ -387,7 +388,7 @@ fn a_hash_or_password_is_not_in_the_ledger() {
         auth: Some(auth),
         ..Delta::default()
     };
-    let body = part::encode(&delta, &settings().digest_key);
+    let body = part::encode(&delta, None, &settings().digest_key);
     for shown in ["hashhash", "hunter2"] {
         assert!(
             !body
@@ -395,7 +396,7 @@ fn a_hash_or_password_is_not_in_the_ledger() {
                 .any(|window| window == shown.as_bytes())
         );
     }
-    let auth = part::decode(&body).unwrap().auth.unwrap();
+    let auth = part::decode(&body).unwrap().0.auth.unwrap();
     let is_digest = |user: &Option<User>| {
         let password = user.as_ref().map(|user| &user.password);
         matches!(password, Some(Password::Digest(_)))

@@ -13,6 +13,7 @@
 //! Whether our password is right cannot be tried while auth is disabled: etcd refuses every login
 //! then. So it is set, by us, right before auth is enabled, and tried right behind.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ pub struct Reconciler {
     given: Given,
     store: Option<Store>,
     recheck_at: Option<Instant>,
+    not_carried: BTreeSet<String>,
     /// A change was lost, and the endpoint that it went to has answered nothing since.
     is_lost: bool,
     /// A change that was lost through another endpoint may arrive until then.
@@ -85,6 +87,7 @@ impl Reconciler {
             given,
             store: None,
             recheck_at: None,
+            not_carried: BTreeSet::new(),
             is_lost: false,
             late_until: None,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
@@ -154,6 +157,12 @@ impl Reconciler {
         self.recheck_at
     }
 
+    /// Users whose password the standby did not have after it was brought to what was wanted last.
+    #[must_use]
+    pub fn not_carried(&self) -> &BTreeSet<String> {
+        &self.not_carried
+    }
+
     async fn attempt<S: Auth>(
         &mut self,
         standby: &mut S,
@@ -191,6 +200,8 @@ impl Reconciler {
         self.recheck_at = self
             .late_until
             .or_else(|| is_release_short.then(|| Instant::now() + RELEASE_PERIOD));
+        let short = plan.shortfall.passwords.iter();
+        self.not_carried = short.map(|(user, _)| user.clone()).collect();
         self.show(&store, plan.shortfall);
         self.store = Some(store);
         Ok(())

@@ -357,7 +357,7 @@ async fn live(mut standby: Both, process: u64) -> Left<Both> {
     let trouble = watch::Sender::new(None);
     let mut writer = Writer::new(standby, key, contact.guard, trouble.clone());
     writer.write(Vec::new(), &checkpoint).await.unwrap();
-    let given = Given::restored(state.auth());
+    let given = Given::restored(state.auth(), ledger.not_carried());
     let view = watch::Sender::new(None);
     let reconciler = Reconciler::new(OURS, Access::Password, given, view, trouble);
     let limits = Limits {

@@ -108,7 +108,7 @@ async fn a_user_that_somebody_removed_comes_back() {
         }
         let last = history().pop().unwrap();
         // Another process reads everything.
-        let given = Given::restored(&last);
+        let given = Given::restored(&last, &Default::default());
         let mut again = self::reconciler(given);
         let done = again.bring(&mut standby.clone(), &last, &key()).await;
         done.unwrap();

@@ -1,9 +1,11 @@
 //! From every small auth store of a primary to every other one: the calls are never refused, never
 //! lock us out, and lead there, also when they are cut off anywhere.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use etcd_syncer::plan::auth::{
-    Access, AuthCall, FirstPassword, Given, Plan, Store, Terms, reconcile,
+    Access, AuthCall, FirstPassword, Given, NewPassword, Plan, Store, Terms, reconcile,
 };
 use etcd_syncer::resolve::{AuthState, DigestKey, Login, Password, Permission, Role, User};
 use etcd_syncer::secret::Secret;
@@ -181,6 +183,11 @@ fn run(plan: &Plan, count: usize, model: &mut Model, given: &mut Given) {
     }
 }
 
+fn names(plan: &Plan) -> BTreeSet<String> {
+    let short = plan.shortfall.passwords.iter();
+    short.map(|(name, _)| name.clone()).collect()
+}
+
 fn bring(wanted: &AuthState, model: &mut Model, given: &mut Given) {
     let there = plan(wanted, given, model, Access::Password);
     run(&there, usize::MAX, model, given);
@@ -216,7 +223,7 @@ fn every_cut(from: &AuthState, to: &AuthState, start: &Model, told: &Given) {
             bring(to, &mut done, &mut given);
         }
         // Another process goes on from the last checkpoint.
-        let mut given = Given::restored(&digests(from));
+        let mut given = Given::restored(&digests(from), &Default::default());
         let known = as_known(from, to);
         let there = plan(&known, &given, &model, Access::Password);
         run(&there, usize::MAX, &mut model, &mut given);
@@ -307,6 +314,40 @@ fn an_upgraded_standby_gets_the_hashes_that_it_lacked() {
     bring(&wanted, &mut model, &mut given);
 }
 
+/// A process that was started again knows no hash, and must not take the password for carried.
+#[test]
+fn what_a_standby_lacked_is_named_after_an_upgrade_and_a_restart() {
+    let (mut model, mut given) = (Model::new(false), Given::default());
+    let wanted = enabled(hash("a"));
+    let first = plan(&wanted, &given, &model, Access::Password);
+    run(&first, usize::MAX, &mut model, &mut given);
+    let mut short = names(&first);
+    for takes_hashes in [false, true, true] {
+        model.takes_hashes = takes_hashes;
+        let known = digests(&wanted);
+        given = Given::restored(&known, &short);
+        let there = plan(&known, &given, &model, Access::Password);
+        assert!(
+            !there
+                .calls
+                .iter()
+                .any(|call| matches!(call, AuthCall::SetPassword { .. }))
+        );
+        short = names(&there);
+        assert_eq!(short, names(&first));
+    }
+    // What the process before may have set just before it ended does not stay.
+    let emptied = enabled(clear(""));
+    let there = plan(&emptied, &given, &model, Access::Password);
+    let random = AuthCall::SetPassword {
+        name: "u".into(),
+        password: NewPassword::Random,
+    };
+    assert!(there.calls.contains(&random));
+    // A database brings the hashes again.
+    bring(&wanted, &mut model, &mut given);
+}
+
 #[test]
 fn a_user_that_somebody_deleted_on_the_standby_is_made_again_and_named() {
     let (mut model, mut given) = (Model::new(true), Given::default());
@@ -315,7 +356,10 @@ fn a_user_that_somebody_deleted_on_the_standby_is_made_again_and_named() {
     model.users.remove("u");
     bring(&wanted, &mut model, &mut given);
     model.users.remove("u");
-    let (known, mut given) = (digests(&wanted), Given::restored(&digests(&wanted)));
+    let (known, mut given) = (
+        digests(&wanted),
+        Given::restored(&digests(&wanted), &Default::default()),
+    );
     let there = plan(&known, &given, &model, Access::Password);
     run(&there, usize::MAX, &mut model, &mut given);
     assert_eq!(there.shortfall.passwords[0].0, "u");
@@ -415,7 +459,12 @@ fn an_empty_password_is_named_before_and_after_a_restart() {
         let first = plan(&wanted, &given, &model, Access::Password);
         run(&first, usize::MAX, &mut model, &mut given);
         let known = digests(&wanted);
-        let again = plan(&known, &Given::restored(&known), &model, Access::Password);
+        let again = plan(
+            &known,
+            &Given::restored(&known, &names(&first)),
+            &model,
+            Access::Password,
+        );
         assert_eq!(again.calls, []);
         for there in [first, again] {
             let short: Vec<&String> = there

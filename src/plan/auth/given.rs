@@ -1,6 +1,6 @@
 //! What the standby was told of passwords, which it does not tell again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AuthCall, FirstPassword, NewPassword};
 use crate::resolve::{AuthState, DigestKey, Login, Password, User};
@@ -22,19 +22,25 @@ pub(super) enum Held {
     Password(Password),
     /// A random password that nobody knows, or none at all: nobody can log in with it.
     Nobodys,
+    /// Nobody's, while the primary has this one. A process that ended before it could say so may
+    /// have set a later one.
+    Without(Password),
     /// Nobody knows which of several, as an answer was lost.
     Unsure,
 }
 
 impl Given {
     /// What was given by earlier processes, if they brought the standby to `state`, which holds
-    /// digests only.
+    /// digests only. The users in `not_carried` have a password there that nobody knows.
     #[must_use]
-    pub fn restored(state: &AuthState) -> Self {
+    pub fn restored(state: &AuthState, not_carried: &BTreeSet<String>) -> Self {
         let users = state.users().iter();
         Self(
             users
-                .map(|(name, user)| (name.clone(), Told::of(user)))
+                .map(|(name, user)| {
+                    let is_carried = !not_carried.contains(name);
+                    (name.clone(), Told::of(user, is_carried))
+                })
                 .collect(),
         )
     }
@@ -106,14 +112,18 @@ impl Given {
 }
 
 impl Told {
-    fn of(user: &User) -> Self {
+    fn of(user: &User, is_carried: bool) -> Self {
         let may_log_in = may_log_in(user);
         let password = match &user.password {
             Password::None => Held::Nobodys,
             Password::Hash(hash) if hash.expose().is_empty() => Held::Nobodys,
             _ if !may_log_in || user.password.is_empty_clear() => Held::Nobodys,
             password @ (Password::Hash(_) | Password::Clear(_) | Password::Digest(_)) => {
-                Held::Password(password.clone())
+                if is_carried {
+                    Held::Password(password.clone())
+                } else {
+                    Held::Without(password.clone())
+                }
             }
         };
         Self {
@@ -139,7 +149,16 @@ impl Held {
                 key.digest(hash.expose()).to_bytes() == *held
             }
             (Self::Password(held), _) => held == wanted,
-            (Self::Nobodys | Self::Unsure, _) => false,
+            (Self::Nobodys | Self::Without(_) | Self::Unsure, _) => false,
+        }
+    }
+
+    /// True if nobody can log in with it, or only with the wanted one.
+    pub(super) fn is_nobodys(&self, wanted: &Password, key: &DigestKey) -> bool {
+        match self {
+            Self::Nobodys => true,
+            Self::Without(lacked) => Self::Password(lacked.clone()).is(wanted, key),
+            Self::Password(_) | Self::Unsure => false,
         }
     }
 }

@@ -294,31 +294,33 @@ impl Draft<'_> {
         };
         let takes_hashes = self.store.takes_hashes;
         let is_current = held.is(&wanted.password, self.terms.digest_key);
+        if is_current {
+            return;
+        }
         let goal = match &wanted.password {
             Password::None => Goal::Nobodys,
             Password::Hash(hash) if hash.expose().is_empty() => Goal::Nobodys,
             Password::Hash(_) if !takes_hashes => Goal::Short(ONLY_THE_HASH),
             Password::Digest(_) if !takes_hashes && !wanted.password.was_clear() => {
-                Goal::Short(ONLY_THE_HASH)
+                Goal::Short(HASH_FORGOTTEN)
             }
             Password::Hash(hash) => Goal::Set(NewPassword::Hash(hash.clone())),
             Password::Clear(_) | Password::Digest(_) if wanted.password.is_empty_clear() => {
                 Goal::Short(EMPTY)
             }
             Password::Clear(clear) => Goal::Set(NewPassword::Clear(clear.clone())),
-            Password::Digest(_) if is_current => return,
             Password::Digest(_) => Goal::Short(LOST),
         };
-        let is_nobodys = matches!(held, Held::Nobodys);
+        let is_nobodys = held.is_nobodys(&wanted.password, self.terms.digest_key);
         let new = match goal {
-            Goal::Set(password) => (!is_current).then_some(password),
+            Goal::Set(password) => Some(password),
             Goal::Nobodys => (!is_nobodys).then_some(NewPassword::Random),
             Goal::Short(why) => {
                 let shortfall = &mut self.plan.shortfall.passwords;
                 shortfall.push((name.to_owned(), why));
                 // Whatever the standby took before must not let anybody in any more; but what an
                 // earlier process could not carry either, it has replaced already.
-                (!is_nobodys && !is_current).then_some(NewPassword::Random)
+                (!is_nobodys).then_some(NewPassword::Random)
             }
         };
         if let Some(password) = new {
@@ -355,11 +357,13 @@ enum Goal {
     Short(&'static str),
 }
 
-const ONLY_THE_HASH: &str =
-    "the primary's log holds only the hash of the password, and etcd 3.4 takes no hash";
+const ONLY_THE_HASH: &str = "the primary's log holds only the hash of the password, and etcd 3.4 takes no hash: upgrade the \
+     standby, or change the password";
+const HASH_FORGOTTEN: &str = "etcd 3.4 takes no hash of a password, and this process no longer knows it: upgrade the standby, \
+     and then change the password on the primary, or resync";
 const EMPTY: &str = "the password is empty on the primary";
-const LOST: &str = "the password was set on the primary before this process started, and the \
-                    standby has lost it since: set it on the primary again";
+const LOST: &str = "the standby does not have the password, and this process, which began after it was set, does not \
+     know its hash: change the password on the primary, or resync";
 
 /// Later releases refuse what older ones stored.
 fn is_grantable(permission: &Permission) -> bool {

@@ -4,6 +4,8 @@
 //! # Source
 //! etcd `api/etcdserverpb/rpc.proto`, service Auth; `api/v3rpc/rpctypes/error.go` for the texts.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use prost::Message;
@@ -21,6 +23,10 @@ type Done = etcdpb::AuthDone;
 
 /// Each question is a commit of the standby up to 3.6.
 const QUESTIONS_AT_A_TIME: usize = 32;
+
+/// A cluster agrees on its version some 4 s after its start, and not while a member that it was
+/// made with has never come.
+const UNSETTLED_MAX: Duration = Duration::from_secs(30);
 
 /// Each new user keeps one processor of the standby busy with a hash for some 60 ms.
 const HASHES_AT_A_TIME: usize = 4;
@@ -382,22 +388,45 @@ impl Etcd {
     /// A member of 3.4 drops hashes in silence, also out of entries that others propose. The
     /// version of the cluster is that of its oldest member, and is told to whoever asks whether it
     /// could go down by one.
+    ///
+    /// # Source
+    /// etcd `server/etcdserver/v3_server.go`, downgradeValidate; `server.go`, monitorVersions: a
+    /// new cluster has version 3.0 until all its members have told theirs, some 4 s later.
     async fn is_cluster_at_least_3_5(&mut self, member_minor: u32) -> Result<bool, Failure> {
-        for minor in (5..=member_minor).rev() {
+        if member_minor < 5 {
+            return Ok(false);
+        }
+        for minor in (4..=member_minor).rev() {
             let request = etcdpb::DowngradeRequest {
                 action: DOWNGRADE_VALIDATE,
                 version: format!("3.{}.0", minor - 1),
             };
             let asked: Result<Done, _> = self.send(DOWNGRADE, request).await;
-            match asked {
-                Ok(_) => return Ok(true),
+            let is_at_least_3_5 = match asked {
+                Ok(_) => minor > 4,
                 Err(
                     Failure::Refused(what) | Failure::Unknown(what) | Failure::NotApplied(what),
-                ) if what.contains("downgrade job in progress") => return Ok(minor > 5),
+                ) if what.contains("downgrade job in progress") => minor > 5,
                 Err(Failure::Refused(what) | Failure::Unknown(what))
-                    if what.contains("invalid downgrade target version") => {}
+                    if what.contains("invalid downgrade target version") =>
+                {
+                    continue;
+                }
+                Err(
+                    Failure::Refused(what) | Failure::Unknown(what) | Failure::NotApplied(what),
+                ) if what.contains("cluster version not found") => break,
                 Err(other) => return Err(other),
-            }
+            };
+            self.unsettled_since = None;
+            return Ok(is_at_least_3_5);
+        }
+        let since = *self.unsettled_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < UNSETTLED_MAX {
+            return Err(Failure::NotApplied(
+                "its members have not agreed on a version of the cluster yet; until then it is not \
+                 known whether it takes hashes of passwords"
+                    .to_owned(),
+            ));
         }
         Ok(false)
     }

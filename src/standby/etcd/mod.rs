@@ -13,7 +13,7 @@ mod leases;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_client::{
@@ -46,6 +46,8 @@ pub struct Etcd {
     endpoint: usize,
     connection: Option<Connection>,
     session: Session,
+    /// Since when it has no version yet.
+    unsettled_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Etcd {
@@ -73,6 +75,7 @@ impl Etcd {
             endpoint: 0,
             connection: None,
             session: Session::new(None),
+            unsettled_since: None,
         }
     }
 
