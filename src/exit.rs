@@ -19,7 +19,7 @@ pub enum Exit {
     SameCluster,
     /// The standby holds keys in scope and no checkpoint, or they belong to another stream.
     StandbyNotEmpty,
-    /// The checkpoint belongs to another primary, member or scope, or cannot be read.
+    /// The checkpoint belongs to another primary or scope, or cannot be read.
     ForeignCheckpoint,
     /// The checkpoint is sound, and this version cannot go on from it, or not with these files.
     CannotResume,

@@ -1,5 +1,6 @@
 //! Which release of etcd the primary runs, followed through upgrades and downgrades.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -41,8 +42,14 @@ impl Release {
         rules: watch::Sender<Result<Rules, UnknownVersion>>,
     ) {
         let mut known = self.version;
+        let mut is_mixed = false;
         while !rules.is_closed() {
             tokio::time::sleep(PERIOD).await;
+            let releases = transport.releases();
+            if is_mixed != (releases.len() > 1) {
+                is_mixed = !is_mixed;
+                tell_mixed(is_mixed, &releases);
+            }
             let Some(versions) = transport.versions() else {
                 continue;
             };
@@ -54,6 +61,20 @@ impl Release {
                 let _previous = rules.send_replace(Rules::of(version));
             }
         }
+    }
+}
+
+fn tell_mixed(is_mixed: bool, releases: &BTreeSet<Version>) {
+    let releases: Vec<String> = releases.iter().map(Version::to_string).collect();
+    let releases = releases.join(", ");
+    if is_mixed {
+        tracing::warn!(
+            releases,
+            "the primary's members run several releases, which may apply an entry differently; \
+             entries are read by the rules of the lowest one"
+        );
+    } else {
+        tracing::info!(releases, "the primary's members run one release again");
     }
 }
 

@@ -48,7 +48,7 @@ Exit codes:
   12  the advertised peer URL belongs to a voter
   13  primary and standby are the same cluster
   14  the standby holds keys in scope and no checkpoint, or another stream has them
-  15  the checkpoint belongs to another primary, member or scope, or cannot be read
+  15  the checkpoint belongs to another primary or scope, or cannot be read
   16  the stream cannot go on from the checkpoint with this version, or with these files
   17  this member was removed from the primary
   18  another process took the stream over

@@ -29,8 +29,6 @@ pub struct Progress {
 pub enum Stage {
     /// The database is read and checked.
     Reading,
-    /// The standby's own keys are read, as there is no ledger to trust.
-    ReadingStandby,
     /// What differs is written.
     Writing,
     /// The standby is at the snapshot's index.
@@ -43,7 +41,6 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Reading => "reading the snapshot",
-            Self::ReadingStandby => "reading the standby",
             Self::Writing => "writing what differs",
             Self::Done => "done",
         }

@@ -23,7 +23,7 @@ pub enum Error {
     /// The leader's history is not the one that the standby was made from.
     #[error(
         "leader {leader} has term {theirs} at index {index}, where this stream applied term {ours}: \
-         the primary was restored or rebuilt; start a new stream into an empty standby"
+         the primary was restored or rebuilt; `etcd-syncer resync` makes the standby its copy again"
     )]
     HistoryConflict {
         /// Who.

@@ -459,8 +459,8 @@ fn raft_error(what: &str, error: &raft::Error) -> Error {
 
 /// Leaves out the entries up to `committed`, which are known to be ours, too, if others follow.
 ///
-/// Raft takes nothing of an append that begins below the commit index. That is of no account where a
-/// member acknowledges what it has; but we acknowledge what is durable in the standby, which may end
+/// Raft takes nothing of an append that begins below the commit index. That is harmless where a
+/// member acknowledges what it has; we acknowledge what is durable in the standby, which may end
 /// within a message. A leader that was probing sends on from there, and would not repeat what
 /// was ignored.
 fn cut_below(message: &mut raftpb::Message, committed: RaftIndex) {

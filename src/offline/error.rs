@@ -95,7 +95,10 @@ pub enum Error {
         start: RaftIndex,
     },
     /// Directories of several clusters.
-    #[error("{dir} belongs to cluster {found}, and {wanted} is meant")]
+    #[error(
+        "{dir} belongs to cluster {found}, and {wanted} is meant: leave it out, or name the stream of \
+         its cluster with --stream"
+    )]
     OtherCluster {
         /// The data directory.
         dir: String,
@@ -120,7 +123,8 @@ pub enum Error {
     /// Two logs say different things about what is committed.
     #[error(
         "{first} and {second} disagree about the committed entry {index}: one of them was damaged, \
-         or taken from another history of the cluster"
+         or taken from another history of the cluster; leave out the one that is not to be \
+         trusted"
     )]
     Contradiction {
         /// One data directory.
@@ -133,7 +137,8 @@ pub enum Error {
     /// The checkpoint belongs to another history.
     #[error(
         "{dir} has term {theirs} at index {index}, where this stream applied term {ours}: the \
-         primary was restored or rebuilt, or the directory is of another history"
+         primary was restored or rebuilt, or the directory is of another history; if it is the right \
+         one, `etcd-syncer resync` and a replay with its database make the standby its copy"
     )]
     HistoryConflict {
         /// The data directory.

@@ -43,6 +43,7 @@ pub mod snapshot;
 pub mod stats;
 pub mod version;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,7 +66,7 @@ pub use stats::Stats;
 use crate::ids::{MemberId, RaftIndex};
 use crate::pb::raftpb::Message;
 use net::Security;
-use version::Versions;
+use version::{Version, Versions};
 
 /// What can be chosen about the transport. The defaults suit etcd's own.
 #[derive(Clone, Debug)]
@@ -296,6 +297,13 @@ impl Transport {
     #[must_use]
     pub fn versions(&self) -> Option<Versions> {
         *self.shared.versions.borrow()
+    }
+
+    /// Every release that a voter runs, as far as they answered; several while the primary is being
+    /// upgraded.
+    #[must_use]
+    pub fn releases(&self) -> BTreeSet<Version> {
+        self.shared.releases.borrow().clone()
     }
 
     /// Falls silent towards all members, or speaks again. While muted, nothing is sent at all, and

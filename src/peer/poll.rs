@@ -9,7 +9,7 @@
 //! etcd 3.5 to 3.7 `server/etcdserver/cluster_util.go` decideClusterVersion,
 //! `server/etcdserver/version/monitor.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -104,7 +104,7 @@ impl Poll {
         self.shared.roster.send_replace(roster);
     }
 
-    /// Claims the smallest version of the voters.
+    /// Claims the smallest version of the voters, and notes all.
     fn mirror(&mut self) {
         let smallest = {
             let roster = self.shared.roster.borrow();
@@ -117,6 +117,12 @@ impl Poll {
             self.versions.retain(|id, _| is_voter(id));
             self.versions.values().min_by_key(|v| v.server).copied()
         };
+        let releases: BTreeSet<_> = self.versions.values().map(|v| v.server).collect();
+        self.shared.releases.send_if_modified(|known| {
+            let is_news = *known != releases;
+            *known = releases;
+            is_news
+        });
         if smallest.is_some() {
             self.shared.versions.send_if_modified(|versions| {
                 let is_news = *versions != smallest;

@@ -1,6 +1,6 @@
 //! What all tasks of the transport share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +71,8 @@ pub(super) struct Shared {
     pub(super) identity: watch::Sender<Option<Identity>>,
     pub(super) roster: watch::Sender<Roster>,
     pub(super) versions: watch::Sender<Option<Versions>>,
+    /// Every release that a voter runs.
+    pub(super) releases: watch::Sender<BTreeSet<Version>>,
     /// Since when answers are muted.
     pub(super) muted_since: watch::Sender<Option<Instant>>,
     /// Wakes the poll of the members.
@@ -93,6 +95,7 @@ impl Shared {
             identity: watch::Sender::new(None),
             roster: watch::Sender::default(),
             versions: watch::Sender::new(None),
+            releases: watch::Sender::default(),
             muted_since: watch::Sender::new(None),
             refresh: Notify::new(),
             body_bytes: AtomicUsize::new(0),

@@ -26,6 +26,7 @@ pub(super) type Items<'a> = Box<dyn Iterator<Item = Result<Item, Fatal>> + 'a>;
 pub(super) struct Log {
     path: PathBuf,
     pub(super) header: Header,
+    given: Option<Version>,
 }
 
 impl Source {
@@ -64,10 +65,15 @@ impl Members {
 }
 
 impl Log {
-    pub(super) fn open(path: &Path) -> Result<Self, Fatal> {
+    /// `given`: the primary's release, whatever the log says of it.
+    pub(super) fn open(path: &Path, given: Option<Version>) -> Result<Self, Fatal> {
         let header = reader(path)?.header().clone();
         let path = path.to_owned();
-        Ok(Self { path, header })
+        Ok(Self {
+            path,
+            header,
+            given,
+        })
     }
 
     /// The primary's release when the log began.
@@ -101,7 +107,8 @@ impl Log {
             let ours = checkpoint.term;
             let what = format!(
                 "it has term {term} at index {last}, where this stream applied term {ours}: the \
-                 primary was restored or rebuilt, or the log is of another history"
+                 primary was restored or rebuilt, or the log is of another history; `etcd-syncer resync` and a \
+                 replay with a database make the standby its copy"
             );
             return Err(Fatal::new(Exit::CannotResume, self.failed(what)));
         }
@@ -154,7 +161,7 @@ impl Log {
         membership: &mut Membership,
     ) -> Result<Item, Fatal> {
         let captured = captured.map_err(|error| self.failed(error))?;
-        let release = match captured.etcd_version {
+        let release = match captured.etcd_version.filter(|_| self.given.is_none()) {
             None => None,
             Some(text) => {
                 let version = Version::parse(&text);

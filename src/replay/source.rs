@@ -40,7 +40,7 @@ impl Source {
     /// Opens and checks everything.
     pub(super) fn open(options: &Options) -> Result<Self, Fatal> {
         let (saved, dirs) = match &options.from {
-            From::Log(path) => return Log::open(path).map(Self::Log),
+            From::Log(path) => return Log::open(path, options.primary_version).map(Self::Log),
             From::DataDirs(paths) => (None, paths.as_slice()),
             From::Snapshot { file, wal } => (Some(Saved::read(file)?), wal.as_slice()),
         };

@@ -34,13 +34,13 @@ pub enum Failure {
     /// Not applied: the standby lacks a key or a lease that it should have.
     #[error(
         "the standby lacks what this stream wrote to it ({0}): something else writes to the standby; \
-         stop that, empty the standby and start a new stream"
+         stop that, and begin with `etcd-syncer resync`"
     )]
     Diverged(String),
     /// Not applied: the standby has no such lease.
     #[error(
         "the standby lacks a lease that this stream made ({0}): it expired or was revoked there, and \
-         the keys attached to it are gone; empty the standby and start a new stream"
+         the keys attached to it are gone; `etcd-syncer resync` brings them back"
     )]
     LeaseNotFound(String),
     /// Not applied: what was asked for is so already.

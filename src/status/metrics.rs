@@ -29,6 +29,7 @@ pub(super) struct Metrics {
     ledger_bytes: Gauge,
     phase: GaugeVec,
     disagreements: Counter,
+    primary_releases: Gauge,
     is_voter: Gauge,
     is_ready: Gauge,
     users: Users,
@@ -101,6 +102,10 @@ impl Metrics {
                 "disagreements_total",
                 "Entries on which members of the primary may have disagreed.",
             )?,
+            primary_releases: one(
+                "primary_releases",
+                "How many releases of etcd the primary's voters run.",
+            )?,
             is_voter: one("is_voter", "1 if promoted, which must be undone.")?,
             is_ready: one("ready", "1 while the stream follows its primary.")?,
             users: Users::register(registry)?,
@@ -152,6 +157,7 @@ impl Metrics {
             self.phase.with_label_values(&[phase]).set(is);
         }
         total(&self.disagreements, page.disagreements.len() as u64);
+        self.primary_releases.set(size(page.primary_releases.len()));
         self.is_voter.set(f64::from(u8::from(page.is_voter)));
         self.is_ready
             .set(f64::from(u8::from(page.not_ready.is_none())));

@@ -20,4 +20,5 @@ mod replay;
 mod resume;
 mod scope;
 mod state;
+mod upgrade;
 mod users;
