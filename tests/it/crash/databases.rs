@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
+use etcd_syncer::apply::End;
 use etcd_syncer::checkpoint::Checkpoint;
 use etcd_syncer::ids::{LeaseId, RaftIndex};
 use etcd_syncer::ledger::Sizes;
@@ -200,4 +201,27 @@ async fn leases_outlast_the_wait_for_a_database() {
         }
         wait_for_a_database(way, &primary, &run).await;
     }
+}
+
+/// Nothing is deleted before it is known that the ledger can say so.
+#[tokio::test(start_paused = true)]
+async fn a_lease_does_not_end_that_the_ledger_has_no_room_for() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let names: Vec<String> = (0..18)
+        .map(|_| (0..60).map(|_| rng.alphanumeric()).collect())
+        .collect();
+    let some = |from: usize| put_all(names[from..from + 3].iter().map(String::as_str), "m", 4);
+    let mut requests = vec![grant(4)];
+    requests.extend((0..18).step_by(3).map(some));
+    requests.push(revoke(4));
+    let primary = Primary::new(log(requests), &[]);
+    let standby = FakeStandby::new().request_bytes(1_000).txn_ops(16);
+    let way = Way::new(standby, Counted::Writes, []);
+    fastrand::seed(1);
+    let entries = primary.entries(RaftIndex(0), primary.log.len() as u64);
+    let end = Process::begin(&way, SETUP).await.halt(entries).await;
+    assert!(matches!(end, End::TooLarge { .. }), "{end}");
+    let state = way.keys.state();
+    let kept = state.keys.values().filter(|kept| kept.lease == LeaseId(4));
+    assert_eq!(kept.count(), names.len());
 }
