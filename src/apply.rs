@@ -211,7 +211,10 @@ impl<S: Standby + Auth> Apply<S> {
         if stop.is_cancelled() {
             return Err(End::Stopped);
         }
-        while let Some(event) = self.keeper.try_event() {
+        // What was found out is held to the state, which may be of no more use.
+        while !self.pipeline.is_beyond()
+            && let Some(event) = self.keeper.try_event()
+        {
             self.heard(event, stop).await?;
         }
         if self.rules.has_changed().unwrap_or(false) {

@@ -202,6 +202,13 @@ impl Pipeline {
             || self.halves.iter().any(|half| half.touches_key(key))
     }
 
+    /// True once an entry was refused that the state has taken in: what the state says is then not
+    /// what the standby is to hold.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.refused.is_some()
+    }
+
     /// From now on the primary applies entries by these rules.
     pub fn set_rules(&mut self, rules: Rules) {
         self.state.set_rules(rules);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Apply, End, own_put};
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, RaftIndex};
 use crate::plan::{Batch, LeasePlan, Write, capacity, list_max, nest};
 use crate::resolve::{LeaseChange, Put, Value};
 use crate::standby::keeper;
@@ -84,18 +84,22 @@ impl<S: Standby + Auth> Apply<S> {
         };
         tracing::info!(lease = %id, keys = batch.ops(), "the standby revokes a large lease itself");
         self.attach_all(id, &batch, stop).await?;
+        let digest_key = self.pipeline.state().digest_key();
+        let journal = self.ledger.journal(&batch.delta(), digest_key);
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.batch += 1;
         checkpoint.ending_lease = id;
-        let sent = self.send(Vec::new(), &checkpoint, stop).await?;
-        sent.map_err(refused)?;
+        // The record does not count yet. Whether it fits is found out before a key is deleted.
+        let record = journal.clone().map(|(key, record, _)| own_put(key, record));
+        let announced = self.send(record.into_iter().collect(), &checkpoint, stop);
+        announced
+            .await?
+            .map_err(|failure| too_large(after.index, failure))?;
         self.checkpoint = checkpoint;
         tokio::select! {
             ended = self.keeper.end(id) => ended?,
             () = stop.cancelled() => return Err(End::Stopped),
         }
-        let digest_key = self.pipeline.state().digest_key();
-        let journal = self.ledger.journal(&batch.delta(), digest_key);
         let mut writes = Vec::new();
         let mut journal_bytes = 0;
         if let Some((key, record, place)) = journal {
@@ -114,11 +118,7 @@ impl<S: Standby + Auth> Apply<S> {
                 self.after(&batch, LeasePlan::default(), written.revision)
                     .await
             }
-            Err(failure) => Err(End::TooLarge {
-                index: after.index,
-                failure,
-                flag: "--max-request-bytes",
-            }),
+            Err(failure) => Err(too_large(after.index, failure)),
         }
     }
 
@@ -179,7 +179,7 @@ impl<S: Standby + Auth> Apply<S> {
         };
         let state = self.pipeline.state();
         let explains = missing.iter().any(|id| state.lease(*id).is_some());
-        if !explains || self.losses == LOSSES_MAX {
+        if !explains || self.losses == LOSSES_MAX || self.pipeline.is_beyond() {
             return Err(refused(failure));
         }
         self.losses += 1;
@@ -348,6 +348,14 @@ pub(super) fn ended_whole(batch: &Batch) -> Option<LeaseId> {
     match unit.lease {
         Some(LeaseChange::Revoked { id }) if unit.changes.puts.is_empty() => Some(id),
         Some(LeaseChange::Revoked { .. } | LeaseChange::Granted { .. }) | None => None,
+    }
+}
+
+fn too_large(index: RaftIndex, failure: Failure) -> End {
+    End::TooLarge {
+        index,
+        failure,
+        flag: "--max-request-bytes",
     }
 }
 

@@ -51,7 +51,14 @@ impl<S: Standby + Auth> Base<S> {
         let before = if self.checkpoint.is_by_content() {
             self.checkpoint.phase = by_content;
             let reading = content_of(self.writer.standby(), &self.scope, settings.clone());
-            reading.await.map_err(|error| halt(&error))?
+            let mut before = reading.await.map_err(|error| halt(&error.into()))?;
+            // Those are kept alive as well, and end with all that the snapshot does not have.
+            for (id, _) in self.state.leases() {
+                if before.lease(id).is_none() {
+                    before.restore_lease(id, -1, 0);
+                }
+            }
+            before
         } else {
             self.state.clone()
         };

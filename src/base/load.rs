@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::checkpoint::{Basis, Checkpoint, Phase, Place};
 use crate::exit::{Exit, Fatal};
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision, Term};
+use crate::install::attached_leases;
 use crate::ledger::{self, Damaged, Ledger, Loader};
 use crate::range::KeyRange;
 use crate::reserved;
@@ -70,8 +71,7 @@ impl Claim {
             return Ok(Some(self.beginning(contact.guard, rules)));
         };
         if checkpoint.is_by_content() {
-            let loaded = self.without_ledger(checkpoint, contact.guard, rules);
-            return Ok(Some(loaded));
+            return self.without_ledger(standby, contact, rules).await;
         }
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let started = Instant::now();
@@ -103,8 +103,7 @@ impl Claim {
                         "the ledger cannot be trusted: a snapshot of the primary will be compared \
                          with the standby's own keys"
                     );
-                    let loaded = self.without_ledger(checkpoint, contact.guard, rules);
-                    return Ok(Some(loaded));
+                    return self.without_ledger(standby, contact, rules).await;
                 }
                 Err(LoadError::Standby(failure @ Failure::Refused(_))) => {
                     return Err(Fatal::new(Exit::StandbyRefuses, failure));
@@ -201,12 +200,24 @@ impl Claim {
         }
     }
 
-    /// To be compared with the standby's own keys: nothing in the ledger counts any more.
-    fn without_ledger(&self, checkpoint: &Checkpoint, guard: Guard, rules: Rules) -> Loaded {
+    /// To be compared with the standby's own keys: nothing in the ledger counts any more. A
+    /// snapshot may be long in coming, and until then the leases of those keys are kept alive.
+    async fn without_ledger<S: Standby>(
+        &self,
+        standby: &mut S,
+        contact: &Contact,
+        rules: Rules,
+    ) -> Result<Option<Loaded>, Fatal> {
+        let Some(mut checkpoint) = contact.checkpoint.clone() else {
+            return Ok(Some(self.beginning(contact.guard, rules)));
+        };
+        let reading = attached_leases(standby, &self.scope);
+        let Some(leases) = self.stop.run_until_cancelled(reading).await else {
+            return Ok(None);
+        };
+        let leases = leases.map_err(|error| Fatal::new(Exit::StandbyRefuses, error))?;
         let digest_key = DigestKey::new(&std::array::from_fn(|_| fastrand::u8(..)));
-        let old = Some(&checkpoint.ledger);
-        let ledger = Ledger::new(&self.stream, old, &digest_key);
-        let mut checkpoint = checkpoint.clone();
+        let ledger = Ledger::new(&self.stream, Some(&checkpoint.ledger), &digest_key);
         checkpoint.ledger = ledger.place().clone();
         checkpoint.phase = Phase::Installing {
             index: RaftIndex(0),
@@ -214,12 +225,16 @@ impl Claim {
             basis: Basis::Content,
         };
         let voters = checkpoint.voters.len().max(1);
-        let state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
-        Loaded {
+        let mut state = PrimaryState::new(settings(digest_key, rules, voters), Position::START);
+        for id in leases {
+            // Nobody knows its TTL.
+            state.restore_lease(id, -1, 0);
+        }
+        Ok(Some(Loaded {
             checkpoint,
             held: ledger::Loaded::new(state, ledger),
-            guard,
-        }
+            guard: contact.guard,
+        }))
     }
 }
 

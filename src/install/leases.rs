@@ -18,15 +18,15 @@ impl<S: Standby + Auth> Install<'_, S> {
         before: &mut PrimaryState,
         phase: Phase,
     ) -> Result<(), Error> {
-        let mut lost = match self.keeper.missing().await {
-            Ok(missing) => missing,
+        let mut lost = self.end_announced().await?;
+        match self.keeper.missing().await {
+            Ok(missing) => lost.extend(missing),
             Err(keeper::Error::Refused(failure)) => {
                 // Without a list renewals find out, later.
                 tracing::warn!(standby_says = %failure, "the standby does not list its leases");
-                Vec::new()
             }
             Err(error @ keeper::Error::Ended) => return Err(error.into()),
-        };
+        }
         while let Some(gone) = self.keeper.try_gone() {
             lost.extend(gone);
         }
@@ -49,7 +49,7 @@ impl<S: Standby + Auth> Install<'_, S> {
             tracing::warn!(
                 lease = %id,
                 keys = piece.deletes.len(),
-                "the standby had lost a lease; its keys are written again"
+                "a lease is gone on the standby; what the snapshot has of its keys is written again"
             );
             before.take_in(piece.delta());
             if by_ledger {
@@ -57,7 +57,20 @@ impl<S: Standby + Auth> Install<'_, S> {
                 self.write(piece).await?;
             }
         }
+        // Whoever reads the next checkpoint finds that lease ended, and nothing of it.
+        self.checkpoint.ending_lease = LeaseId(0);
         Ok(())
+    }
+
+    /// Ends the lease whose end the checkpoint announces. The keeper of this process may be at it,
+    /// or the one before was: its keys count neither as there nor as gone until it has ended.
+    async fn end_announced(&self) -> Result<Vec<LeaseId>, Error> {
+        let id = self.checkpoint.ending_lease;
+        if id == LeaseId(0) {
+            return Ok(Vec::new());
+        }
+        self.keeper.end(id).await?;
+        Ok(vec![id])
     }
 
     /// Waits until the leases of the snapshot exist.

@@ -14,13 +14,15 @@
 //!   and after a crash the next installation starts there, with whatever snapshot there is then.
 //! - The last transaction says that the standby is at the snapshot's index.
 
+mod content;
 mod diff;
 mod leases;
 mod piece;
 mod progress;
 mod run;
 
+pub use content::{attached_leases, content_of};
 pub use diff::{Diff, Tally};
 pub use piece::Piece;
 pub use progress::{Progress, Stage};
-pub use run::{Error, Install, Target, content_of, install};
+pub use run::{Error, Install, Target, install};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -15,17 +15,16 @@ use crate::checkpoint::{Basis, Checkpoint, Phase};
 use crate::ids::{LeaseId, MemberId, RaftIndex, Revision, Term};
 use crate::ledger::Ledger;
 use crate::plan::{Nested, Write, list_max, nest};
-use crate::resolve::{KeyMeta, Position, PrimaryState, Put, Settings, Value};
+use crate::resolve::{PrimaryState, Put, Settings, Value};
 use crate::scope::Scope;
 use crate::snapshot::{self, Contents, DbFile};
-use crate::standby::{self, Auth, Failure, Pages, Reconciler, Standby, Writer, keeper};
+use crate::standby::{self, Auth, Failure, Reconciler, Standby, Writer, keeper};
 
 /// Pieces that are ready before they are written.
 const PIECES_AHEAD: usize = 2;
 /// Operations in a piece. Its keys need no history, so it may be large; beyond this the standby
 /// takes no more of them per second.
 const OPS_MAX: usize = 1_000;
-const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a snapshot was not installed. What was written of it is in the ledger, so the next
 /// installation goes on from there.
@@ -413,61 +412,6 @@ impl<S: Standby + Auth> Install<'_, S> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// What the standby itself holds in `scope`, under the primary's names, as a state that knows
-/// values, and no revisions.
-///
-/// # Errors
-/// [`Error::Standby`] if the standby refuses to be read; other failures are waited out.
-pub async fn content_of<S: Standby>(
-    standby: &mut S,
-    scope: &Scope,
-    settings: Settings,
-) -> Result<PrimaryState, Error> {
-    let digest_key = settings.digest_key.clone();
-    let nowhere = Position {
-        index: RaftIndex(0),
-        revision: Revision(0),
-        compact_revision: Revision(-1),
-    };
-    let mut state = PrimaryState::new(settings, nowhere);
-    for range in scope.standby_ranges() {
-        let mut pages = Pages::new(range.clone());
-        loop {
-            match pages.next(standby).await {
-                Ok(page) if page.is_empty() => break,
-                Ok(page) => {
-                    for found in page {
-                        let Some(key) = scope.to_primary(&found.key) else {
-                            continue;
-                        };
-                        if found.lease != LeaseId(0) && state.lease(found.lease).is_none() {
-                            // Nobody knows its TTL.
-                            state.restore_lease(found.lease, -1, 0);
-                        }
-                        let meta = KeyMeta {
-                            created: Revision(0),
-                            modified: Revision(0),
-                            version: 0,
-                            lease: found.lease,
-                            digest: digest_key.digest(&found.value),
-                        };
-                        state.restore_key(&key, meta);
-                    }
-                }
-                Err(failure @ Failure::Refused(_)) => {
-                    return Err(standby::Error::Refused(failure).into());
-                }
-                Err(failure) => {
-                    tracing::warn!(standby_says = %failure, "cannot read the standby, retrying");
-                    standby.try_another_endpoint();
-                    tokio::time::sleep(RETRY_WAIT).await;
-                }
-            }
-        }
-    }
-    Ok(state)
 }
 
 /// A write under a key of ours.

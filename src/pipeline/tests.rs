@@ -439,3 +439,14 @@ fn a_batch_has_an_end_though_nothing_in_it_is_in_scope() {
     pipeline.push((1..=100).map(|index| handout(index, put("b", "v"))));
     assert_eq!(batch(&mut pipeline).0.len(), 100);
 }
+
+/// The state has taken it in, and the standby will not.
+#[test]
+fn what_is_beyond_the_limit_is_said_before_the_last_batch_is_written() {
+    let mut pipeline = pipeline(HistoryPolicy::Keep).until(Some(Revision(2)));
+    assert!(!pipeline.is_beyond());
+    pipeline.push([handout(1, put("a", "1")), handout(2, put("a", "2"))]);
+    assert_eq!(batch(&mut pipeline).0, [1]);
+    assert!(pipeline.is_beyond());
+    assert!(matches!(pipeline.poll(), Err(Error::Beyond { .. })));
+}

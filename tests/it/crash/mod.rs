@@ -1,6 +1,7 @@
 //! Processes that end, and answers that are lost, at every call to the standby: whoever comes next
 //! brings it to where it would be.
 
+mod databases;
 mod leases;
 mod ledgers;
 mod primary;

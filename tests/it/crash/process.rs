@@ -131,7 +131,18 @@ impl Process {
         Box::pin(self.run(Vec::new(), true)).await
     }
 
-    async fn run(mut self, entries: Vec<Handout>, settles: bool) -> Self {
+    /// Applies entries, until one of them ends it.
+    pub(crate) async fn halt(self, entries: Vec<Handout>) -> End {
+        Box::pin(self.apply(entries, false)).await.1
+    }
+
+    async fn run(self, entries: Vec<Handout>, settles: bool) -> Self {
+        let (process, end) = self.apply(entries, settles).await;
+        assert!(matches!(end, End::Alone), "{end}");
+        process
+    }
+
+    async fn apply(mut self, entries: Vec<Handout>, settles: bool) -> (Self, End) {
         let base = self.base;
         let (handouts_in, handouts) = mpsc::unbounded_channel();
         let (durable, seen) = watch::channel(base.checkpoint.index);
@@ -168,7 +179,6 @@ impl Process {
             apply::Metrics::register(&prometheus::Registry::new()).unwrap(),
         );
         let left: Left<Way> = apply.run(CancellationToken::new()).await;
-        assert!(matches!(left.end, End::Alone), "{}", left.end);
         self.base = Base {
             writer: left.writer,
             reconciler: left.reconciler,
@@ -178,7 +188,7 @@ impl Process {
             scope,
             keeper: left.keeper,
         };
-        self
+        (self, left.end)
     }
 
     /// Installs a database.
