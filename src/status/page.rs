@@ -38,8 +38,8 @@ pub struct Page {
     pub primary_cluster_id: Option<String>,
     /// Cluster of the standby, in hexadecimal.
     pub standby_cluster_id: Option<String>,
-    /// Releases of etcd that the primary's voters run, lowest first. Entries are read by the rules of
-    /// the lowest one; with several, members may apply an entry differently.
+    /// Releases of etcd that the primary's voters run, lowest first. Entries are read by the
+    /// rules of the lowest one; with several, members may apply an entry differently.
     pub primary_releases: Vec<String>,
     /// Our member id in the primary, in hexadecimal.
     pub member_id: Option<String>,
@@ -219,10 +219,7 @@ impl Page {
                 .as_ref()
                 .and_then(|joined| joined.standby)
                 .map(|standby| standby.to_string()),
-            primary_releases: joined.as_ref().map_or_else(Vec::new, |joined| {
-                let releases = joined.transport.releases();
-                releases.iter().map(ToString::to_string).collect()
-            }),
+            primary_releases: joined.as_ref().map_or_else(Vec::new, releases),
             member_id: joined.as_ref().map(|joined| joined.member.to_string()),
             is_voter: learner.is_voter,
             raft: raft(&learner, &apply, primary.as_ref(), last_heard_seconds),
@@ -340,6 +337,11 @@ fn raft(
         last_heard_seconds,
         primary_index: primary.map(|view| view.index.0),
     }
+}
+
+fn releases(joined: &super::Joined) -> Vec<String> {
+    let releases = joined.transport.releases();
+    releases.iter().map(ToString::to_string).collect()
 }
 
 fn transport(
