@@ -104,8 +104,8 @@ async fn a_standby_that_is_not_ours_is_left_alone() -> Result<()> {
     let ours = format!("{cluster:x}");
     let mut newer = checkpoint(cluster, us, 0).encode();
     // The first field is the format.
-    ensure!(newer[..2] == [8, 2], "{newer:?}");
-    newer[1] = 3;
+    ensure!(newer[..2] == [8, 3], "{newer:?}");
+    newer[1] = 4;
     for (stored, code, words) in [
         (
             checkpoint(0xabc, us, 9).encode(),
@@ -113,7 +113,7 @@ async fn a_standby_that_is_not_ours_is_left_alone() -> Result<()> {
             &["cluster abc", &ours, "name the right primary"][..],
         ),
         (b"garbage".to_vec(), 15, &["does not decode", "damaged"]),
-        (newer, 15, &["has format 3", "reads format 2 only"]),
+        (newer, 15, &["has format 4", "reads format 3 only"]),
     ] {
         store_checkpoint(&mut client, stored).await?;
         let (before, _) = read_keys(&client).await?;
