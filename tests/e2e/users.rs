@@ -215,6 +215,34 @@ impl World {
         Ok(())
     }
 
+    /// These users are named, and no others, as those whose password the standby does not have.
+    async fn lacks(&self, expected: &[&str]) -> Result<()> {
+        let status = self.syncer.status().await?;
+        let users = &status["standby_users"]["not_carried"];
+        let listed = users.as_array().with_context(|| status.to_string())?;
+        let names: Vec<_> = listed.iter().map(|user| user["user"].as_str()).collect();
+        let expected: Vec<_> = expected.iter().copied().map(Some).collect();
+        let log = || self.syncer.log().unwrap_or_default();
+        ensure!(names == expected, "{users} for {expected:?}:\n{}", log());
+        Ok(())
+    }
+
+    /// Gives up what the standby holds of the stream; the program ends.
+    async fn resync(&mut self) -> Result<()> {
+        let endpoints = self.standby.client_endpoints().join(",");
+        let mut resync = tokio::process::Command::new(env!("CARGO_BIN_EXE_etcd-syncer"));
+        let resync = resync
+            .args(["resync", "--standby-endpoints", &endpoints])
+            .args(["--stream", "test"])
+            .env("ETCD_SYNCER_STANDBY_PASSWORD", OUR_WORD);
+        let output = resync.output().await?;
+        ensure!(output.status.success(), "{output:?}");
+        self.ctl(&["put", "key/1", "ends it"]).await?;
+        let code = self.syncer.wait_exit(SOON).await?;
+        ensure!(code == Some(18), "{code:?}:\n{}", self.syncer.log()?);
+        Ok(())
+    }
+
     async fn stop(mut self) -> Result<()> {
         self.syncer.terminate()?;
         let code = self.syncer.wait_exit(SOON).await?;
@@ -414,6 +442,102 @@ async fn to_3_4_the_users_whose_password_is_missing_are_named() -> Result<()> {
         .wait("the stream", |status| status["phase"] == "streaming")
         .await?;
     world.stop().await
+}
+
+/// A standby that took no hashes, and does so since an upgrade: what it lacks is named until it is
+/// there, whoever was running when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_upgraded_from_3_4_is_not_taken_for_complete() -> Result<()> {
+    // Cut by nothing but the many keys below.
+    let cut = Cluster::builder(Version::V3_5).no_fsync();
+    let cut = cut
+        .snapshot_count(500)
+        .catch_up_entries(10)
+        .extra_args(["--bcrypt-cost=4"]);
+    let old = Cluster::builder(Version::V3_4).members(3).no_fsync();
+    let old = old.extra_args(["--bcrypt-cost=4"]);
+    let (primary, standby) = tokio::try_join!(cut.start(), old.start())?;
+    wait_version(&standby).await?;
+    let builder = builder(&primary, &standby)?;
+    primary.add_learner(&builder.peer_url()).await?;
+    let mut world = World::between(primary, standby, builder.spawn()?).await?;
+    world.populate().await?;
+    world.same("auth is enabled").await?;
+    world.lacks(&["alice", "root"]).await?;
+
+    world.syncer.kill()?;
+    for i in 0..world.standby.size() {
+        // It answers nobody who does not log in.
+        world.standby.spawn_as(i, Version::V3_5).await?;
+        wait_login(&world.standby.client_endpoints()[i..=i]).await?;
+    }
+    wait_takes_hashes(&world.standby).await?;
+    // Who comes once or twice after the upgrade knows no hash.
+    for what in ["started after the upgrade", "started again"] {
+        world.syncer.respawn()?;
+        world.same(what).await?;
+        world.lacks(&["alice", "root"]).await.context(what)?;
+        for (name, word) in [("root", ROOT_WORD), ("alice", ALICE_WORD)] {
+            let is_in = lets_in(&world.standby, name, word).await?;
+            ensure!(!is_in, "{what}: {name} is listed and gets in");
+        }
+        world.syncer.kill()?;
+    }
+
+    // A new password takes one name off.
+    world.syncer.respawn()?;
+    let mut root = client(&world.primary, Some(("root", ROOT_WORD))).await?;
+    root.auth_client()
+        .user_change_password("alice", "alice-2")
+        .await?;
+    world.same("alice's password changed").await?;
+    world.lets_in("alice", "alice-2", true).await?;
+    world.lacks(&["root"]).await?;
+    world.syncer.kill()?;
+    world.syncer.respawn()?;
+    world.same("killed after the change").await?;
+    world.lacks(&["root"]).await?;
+
+    // The primary's database brings the rest.
+    world.resync().await?;
+    for number in 0..1_000 {
+        root.put(format!("key/many/{number}"), "", None).await?;
+    }
+    world.syncer.respawn()?;
+    world.same("resynced").await?;
+    let log = world.syncer.log()?;
+    ensure!(log.contains("the snapshot is installed"), "{log}");
+    for _ in 0..2 {
+        world.lets_in("root", ROOT_WORD, true).await?;
+        world.lets_in("alice", "alice-2", true).await?;
+        world.lacks(&[]).await?;
+        world.syncer.kill()?;
+        world.syncer.respawn()?;
+        world.same("started after the snapshot").await?;
+    }
+    world.stop().await
+}
+
+/// Until an endpoint lets our own user in and reads for it.
+async fn wait_login(endpoints: &[String]) -> Result<()> {
+    eventually("our own user is let in", SOON, async || {
+        let options = ConnectOptions::new().with_user(OURS, OUR_WORD);
+        let mut client = Client::connect(endpoints, Some(options)).await?;
+        client.get("key/1", None).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Until a cluster knows that all of its members were upgraded.
+async fn wait_takes_hashes(standby: &Cluster) -> Result<()> {
+    use etcd_syncer::standby::Auth as _;
+    let mut asked = store(standby, Some((OURS, OUR_WORD)));
+    eventually("the standby takes hashes", SOON, async || {
+        ensure!(asked.takes_hashes().await?, "it does not");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

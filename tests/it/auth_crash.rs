@@ -21,7 +21,7 @@ use etcd_syncer::plan::{CompactionPolicy, Limits};
 use etcd_syncer::range::KeyRange;
 use etcd_syncer::reserved;
 use etcd_syncer::resolve::{
-    DigestKey, Permission, Position, PrimaryState, Rules, Settings, Version,
+    DigestKey, Password, Permission, Position, PrimaryState, Rules, Settings, Version,
 };
 use etcd_syncer::scope::{Prefixes, Scope};
 use etcd_syncer::standby::keeper::{self, Keeper};
@@ -33,7 +33,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::auth_model::OURS;
+use crate::auth_model::{OURS, Word};
 use crate::fake_auth::FakeAuth;
 use crate::fake_standby::FakeStandby;
 
@@ -41,6 +41,8 @@ const STREAM: &str = "s";
 const PRIMARY: ClusterId = ClusterId(1);
 /// Longer than any wait: a call that takes so long has crashed.
 const CRASHED: Duration = Duration::from_secs(3600);
+/// Between the calls at which a standby is upgraded, which are others for each end of a process.
+const STRIDE: usize = 29;
 
 /// Keys and users of one standby, whose calls are counted together.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ struct Both {
     calls: Arc<AtomicUsize>,
     /// At which call the process ends, and whether that is done.
     crash: Option<(usize, bool)>,
+    /// From which call on it takes hashes; None for always.
+    upgrade: Option<usize>,
 }
 
 impl Both {
@@ -59,11 +63,24 @@ impl Both {
             users: FakeAuth::new(true),
             calls: Arc::default(),
             crash: None,
+            upgrade: None,
+        }
+    }
+
+    /// One that takes no hashes before a call.
+    fn upgraded_at(call: usize) -> Self {
+        Self {
+            users: FakeAuth::new(false),
+            upgrade: Some(call),
+            ..Self::new()
         }
     }
 
     fn ends(&self) -> Option<bool> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.upgrade.is_some_and(|at| at <= call) {
+            self.users.state().model.takes_hashes = true;
+        }
         let (_, is_done) = self.crash.filter(|(at, _)| *at == call)?;
         Some(is_done)
     }
@@ -247,6 +264,7 @@ fn log() -> Vec<Handout> {
         put("c", "6"),
         delete("u"),
         add("u", "u-3"),
+        put("b", "5"),
         add("root", "root-3"),
         grant("root", "root"),
         switch(true),
@@ -406,10 +424,46 @@ fn assert_same(standby: &Both, primary: &PrimaryState, what: &str) {
     let left = standby.users.state().model.differences(primary.auth());
     assert!(left.is_empty(), "{what}: {left:?}");
     assert!(standby.users.state().model.lets_us_in(), "{what}");
+    assert_same_keys(standby, what);
+}
+
+fn assert_same_keys(standby: &Both, what: &str) {
     for (key, value) in [("a", "4"), ("b", "5"), ("c", "7")] {
         let kept = standby.keys.state().keys.get(key.as_bytes()).cloned();
         assert_eq!(kept.unwrap().value, value, "{what}: {key}");
     }
+}
+
+/// Users with a password that are in the list that the next process finds; the others have the
+/// primary's password, and those have it too or one that nobody knows.
+async fn listed(standby: &Both, left: &Left<Both>, primary: &PrimaryState, what: &str) -> usize {
+    let mut reader = standby.clone();
+    let (_, ledger) = loaded(&mut reader, &left.checkpoint).await;
+    let listed = ledger.not_carried().clone();
+    assert_eq!(&listed, left.reconciler.not_carried(), "{what}");
+    let mut model = standby.users.state().model.clone();
+    assert!(model.lets_us_in(), "{what}");
+    for (name, wanted) in primary.auth().users() {
+        let Password::Hash(hash) = &wanted.password else {
+            panic!("{what}: {name} has no hash");
+        };
+        let right = Word::Hash(hash.expose().clone());
+        let user = model.users.get_mut(name).unwrap();
+        let word = user.word.replace(right.clone());
+        let is_nobodys = listed.contains(name) && word == Some(Word::Random);
+        let is_right = word.as_ref() == Some(&right);
+        assert!(
+            is_right || is_nobodys,
+            "{what}: {name}: {word:?}, {listed:?}"
+        );
+    }
+    // But for the words.
+    let differences = model.differences(primary.auth());
+    assert!(differences.is_empty(), "{what}: {differences:?}");
+    assert_same_keys(standby, what);
+    let is_there = |name: &String| primary.auth().users().contains_key(name);
+    assert!(listed.iter().all(is_there), "{what}: {listed:?}");
+    listed.len()
 }
 
 #[tokio::test(start_paused = true)]
@@ -439,4 +493,44 @@ async fn a_process_may_end_at_every_call() {
             assert_same(&standby, &primary, &format!("{at}, done: {is_done}"));
         }
     }
+}
+
+/// The standby is upgraded at some call and the process ends at any other: whoever comes next must
+/// not take for carried what was not.
+#[tokio::test(start_paused = true)]
+async fn a_process_may_end_at_every_call_before_and_after_an_upgrade() {
+    let primary = primary();
+    let never = Both::upgraded_at(usize::MAX);
+    let left = Box::pin(live(never.clone(), 1)).await;
+    assert!(matches!(left.end, apply::End::Alone), "{:?}", left.end);
+    assert_eq!(listed(&never, &left, &primary, "never").await, 2);
+    let count = never.calls.load(Ordering::Relaxed);
+    assert!(count > 40, "{count} calls");
+    let mut seen = BTreeSet::new();
+    for at in 0..count {
+        for upgrade in (at * 3 % STRIDE..count + STRIDE).step_by(STRIDE) {
+            for is_done in [false, true] {
+                let what = format!("{at}, done: {is_done}, upgraded at {upgrade}");
+                let mut standby = Both::upgraded_at(upgrade);
+                standby.crash = Some((at, is_done));
+                let first = Box::pin(live(standby.clone(), 1));
+                let ended = tokio::time::timeout(CRASHED, first).await;
+                let left = match ended {
+                    // With hashes it makes fewer calls.
+                    Ok(left) => left,
+                    Err(_) => {
+                        let second = standby.calls.load(Ordering::Relaxed) + at % 7;
+                        standby.crash = Some((second, is_done));
+                        let next = Box::pin(live(standby.clone(), 2));
+                        let _ended = tokio::time::timeout(CRASHED, next).await;
+                        standby.crash = None;
+                        Box::pin(live(standby.clone(), 3)).await
+                    }
+                };
+                assert!(matches!(left.end, apply::End::Alone), "{:?}", left.end);
+                seen.insert(listed(&standby, &left, &primary, &what).await);
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([0, 1, 2]), "how many were listed");
 }
