@@ -49,8 +49,19 @@ impl Loaded {
     }
 
     /// We are this member of the primary.
+    ///
+    /// A primary that was restored from a backup often keeps its cluster id, and never its learner.
     #[must_use]
     pub fn of_member(mut self, member: MemberId) -> Self {
+        let before = self.checkpoint.member;
+        if before != member && !self.is_first() {
+            tracing::warn!(
+                %before,
+                now = %member,
+                "the primary has given us another member id since the last checkpoint; if it was \
+                 restored from a backup meanwhile, stop this process and run `etcd-syncer resync`"
+            );
+        }
         self.checkpoint.member = member;
         self
     }
