@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::harness::{Cluster, Version, attach, wait_same_keys_and_values};
+use crate::harness::{Cluster, Version, attach, eventually, wait_same_keys_and_values};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -45,8 +45,11 @@ async fn members_of_several_releases_are_reported() -> Result<()> {
     let release = status["primary_releases"][0].as_str();
     let release = release.context("no release")?;
     assert!(release.starts_with("3.6."), "{release}");
-    let log = syncer.log()?;
-    assert!(log.contains("several releases"), "{log}");
-    assert!(log.contains("one release again"), "{log}");
-    Ok(())
+    eventually("the log says so", SOON, async || {
+        let log = syncer.log()?;
+        ensure!(log.contains("several releases"), "{log}");
+        ensure!(log.contains("one release again"), "{log}");
+        Ok(())
+    })
+    .await
 }
